@@ -1,0 +1,1 @@
+"""jobmill: background jobs for Python, on memory, SQLite, Redis or PostgreSQL."""

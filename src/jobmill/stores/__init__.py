@@ -1,0 +1,1 @@
+"""The stores, one folder each; a folder is named after its URL scheme."""
