@@ -1,4 +1,4 @@
-"""Every error that jobmill raises, and the exceptions that a handler raises to steer its own job."""
+"""Every error that jobmill raises, and the exceptions a handler raises to steer its own job."""
 
 from __future__ import annotations
 

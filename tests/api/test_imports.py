@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.resources import files
+
+import pytest
+
+HEAVY = {
+    "asyncpg",
+    "cyclopts",
+    "hiredis",
+    "jinja2",
+    "multiprocessing",
+    "prometheus_client",
+    "psycopg",
+    "pydantic",
+    "redis",
+    "rich",
+    "sqlite3",
+    "starlette",
+    "uvicorn",
+    "uvloop",
+}
+
+
+def modules_after(statement: str) -> set[str]:
+    """The names of all modules that are loaded once a fresh Python has run the statement."""
+    told = subprocess.run(
+        [sys.executable, "-c", f"import sys; {statement}; print(*sys.modules)"],
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=30,
+    )
+    return set(told.stdout.split())
+
+
+def test_importing_jobmill_loads_nothing_heavy() -> None:
+    loaded = modules_after("import jobmill")
+    assert "jobmill" in loaded
+    assert loaded & HEAVY == set()
+
+
+@pytest.mark.parametrize("name", ["multiprocessing", "pydantic", "sqlite3"])
+def test_a_heavy_import_would_be_seen(name: str) -> None:
+    assert name in modules_after(f"import {name}") & HEAVY
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert files("jobmill").joinpath("py.typed").is_file()

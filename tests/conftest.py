@@ -1,0 +1,66 @@
+"""What holds for every test: blocking calls on the loop fail it, and the end says which stores ran.
+
+A test says which store it runs on by the marker `store`, mostly through a fixture's parameter:
+`pytest.param(open_sqlite, marks=pytest.mark.store("sqlite"))`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import blockbuster.blockbuster
+import pytest
+from hypothesis import settings
+
+import jobmill.stores
+
+SOAK = os.environ.get("JOBMILL_SOAK") == "1"
+
+# A deadline would measure the machine. Soak looks for what a quick run cannot find.
+settings.register_profile("quick", deadline=None, print_blob=True)
+settings.register_profile("soak", deadline=None, print_blob=True, max_examples=5_000)
+settings.load_profile("soak" if SOAK else "quick")
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_on_the_loop(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """A blocking call by jobmill on an event loop fails the test, also where it is swallowed."""
+    if request.node.get_closest_marker("blocks_loop"):
+        yield
+        return
+    blocked: list[str] = []
+
+    class BlockingError(blockbuster.blockbuster.BlockingError):
+        def __init__(self, func: str) -> None:
+            super().__init__(func)
+            blocked.append(func)
+
+    monkeypatch.setattr(blockbuster.blockbuster, "BlockingError", BlockingError)
+    with blockbuster.blockbuster_ctx(scanned_modules=["jobmill"]):
+        yield
+    assert not blocked, f"jobmill blocked the event loop with {', '.join(blocked)}"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    item.user_properties += [("store", mark.args[0]) for mark in item.iter_markers("store")]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    ran = {
+        str(value)
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.stats.get(outcome, [])
+        if report.when == "call"
+        for key, value in report.user_properties
+        if key == "store"
+    }
+    folders = Path(jobmill.stores.__path__[0]).iterdir()
+    there = {folder.name for folder in folders if (folder / "__init__.py").is_file()}
+    terminalreporter.section("stores")
+    terminalreporter.write_line(f"stores tested: {', '.join(sorted(ran)) or 'none'}")
+    if there - ran:
+        terminalreporter.write_line(f"stores not tested: {', '.join(sorted(there - ran))}")
