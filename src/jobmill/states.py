@@ -48,7 +48,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     `due`: what becomes of the instant at which the job is due: it stays, is now, or is now
     plus the move's delay.
     `attempt`: the change of the attempt count; `lapses`: that of the lapse count.
-    `if_asked`: the state after instead, where the job was asked to cancel.
+    `if_asked`: the state after instead, where the job was asked to cancel; the error that
+    the cancel carried is then the job's.
     `asks`: the job is asked to cancel and otherwise stays as it is.
     `suspect`: the job runs alone from now on; a settle of any other event clears that.
     `fresh`: attempts, lapses and what the last run left are reset; the errors stay.
@@ -107,7 +108,7 @@ TABLE: Final[tuple[Rule, ...]] = (
         if_asked="cancelled",
         suspect=True,
     ),
-    Rule(event="abort", token=True, before=_RUN, after="cancelled"),
+    Rule(event="abort", token=True, before=_RUN, after="cancelled", if_asked="cancelled"),
     Rule(event="cancel", before=("delayed", "pending"), after="cancelled"),
     Rule(event="cancel", before=_RUN, after="processing", asks=True),
     Rule(

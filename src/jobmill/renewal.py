@@ -1,0 +1,204 @@
+"""Holds the leases of a worker, from a thread of its own.
+
+A handler that blocks the worker's loop does not stop this loop, so its job stays leased.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, assert_never
+
+from jobmill.clock import Clock
+from jobmill.context import AbortReason
+from jobmill.errors import StoreUnavailable
+from jobmill.run import Run
+from jobmill.store import Store
+
+log: Final = logging.getLogger("jobmill.worker")
+
+_PER_CALL: Final = 1_000
+"""Leases renewed in one call."""
+
+
+class Held:
+    """The leases of one queue, as the renewer sees them."""
+
+    def __init__(self, store: Store, lease: float, runs: Mapping[str, Run]) -> None:
+        self.store = store
+        self.lease = lease
+        self.runs = runs
+
+
+class Renewer:
+    """Renews every lease/3, and tells the worker's loop what the store answers.
+
+    `abort(run, reason)` is called on `loop`, the worker's. When that loop has been silent
+    for half a lease, a warning says where it stands; after `stall_after` seconds of silence
+    leases are no longer renewed, so that the jobs of a deadlocked worker go to others.
+    """
+
+    def __init__(
+        self,
+        held: Sequence[Held],
+        *,
+        abort: Callable[[Run, AbortReason], None],
+        clock: Clock,
+        stall_after: float,
+    ) -> None:
+        self._held = held
+        self._abort = abort
+        self._clock = clock
+        self._stall_after = stall_after
+        self._patience = min(each.lease for each in held) / 2
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._answered = clock.boot()
+        self._warned = False
+        self._stalled = False
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._own_loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+
+    async def start(self, *, threads: bool) -> None:
+        """Begin to renew: from a thread, or on this loop."""
+        if not threads:
+            self._own_loop = self._loop
+            self._stopping = asyncio.Event()
+            self._task = self._loop.create_task(self._run(self._stopping), name="jobmill leases")
+            self._task.add_done_callback(lambda _: _resolve(self._ended))
+            return
+        started: asyncio.Future[None] = self._loop.create_future()
+        thread = threading.Thread(
+            target=self._thread, args=(started,), name="jobmill-leases", daemon=True
+        )
+        thread.start()
+        await started
+
+    async def stop(self) -> None:
+        """Renew no more, and let go of the stores."""
+        if self._own_loop is None or self._stopping is None:
+            return
+        with contextlib.suppress(RuntimeError):  # its loop is closed: it has ended
+            self._own_loop.call_soon_threadsafe(self._stopping.set)
+        await self._ended
+
+    def _thread(self, started: asyncio.Future[None]) -> None:
+        async def main() -> None:
+            self._own_loop = asyncio.get_running_loop()
+            self._stopping = asyncio.Event()
+            self._tell(_resolve, started)
+            async with asyncio.TaskGroup() as group:
+                watch = group.create_task(self._watch(self._stopping))
+                await self._run(self._stopping)
+                watch.cancel()
+
+        try:
+            asyncio.run(main())
+        except Exception:
+            log.exception("the renewal of leases has ended; jobs may run again elsewhere")
+        finally:
+            self._tell(_resolve, self._ended)
+
+    def _tell(self, callback: Callable[..., None], *args: object) -> None:
+        # A closed loop belongs to a worker that is gone.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback, *args)
+
+    async def _run(self, stopping: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            for held in self._held:
+                group.create_task(self._hold(held, stopping))
+
+    async def _hold(self, held: Held, stopping: asyncio.Event) -> None:
+        is_open = False
+        try:
+            while not stopping.is_set():
+                began = self._clock.boot()
+                pause = held.lease / 3
+                try:
+                    if not is_open:
+                        await held.store.open()
+                        is_open = True
+                    await self._renew(held)
+                except StoreUnavailable as error:
+                    pause = min(held.lease / 10, 1.0)
+                    log.warning("leases of %s cannot be renewed now: %s", held.store.queue, error)
+                # In steps, since the loop's clock may stand still while the machine sleeps.
+                while (left := began + pause - self._clock.boot()) > 0 and not stopping.is_set():
+                    await _wait(stopping, min(left, 1.0))
+        finally:
+            await held.store.close()
+
+    async def _renew(self, held: Held) -> None:
+        if self._stalled:
+            return
+        runs = list(held.runs.values())
+        for start in range(0, len(runs), _PER_CALL):
+            some = runs[start : start + _PER_CALL]
+            asked = self._clock.boot()
+            beats = await held.store.renew([run.lease for run in some], held.lease)
+            for run, beat in zip(some, beats, strict=True):
+                match beat:
+                    case "ok":
+                        run.renewed = asked
+                    case "lost":
+                        self._tell(self._abort, run, "lease_lost")
+                    case "abort":
+                        run.renewed = asked
+                        self._tell(self._abort, run, "cancelled")
+                    case _:
+                        assert_never(beat)
+
+    async def _watch(self, stopping: asyncio.Event) -> None:
+        """Warn of a loop that does not turn, and give it up after `stall_after`."""
+        step = min(self._patience / 2, 1.0)
+        while not stopping.is_set():
+            asked = self._clock.boot()
+            self._tell(self._answer)
+            await _wait(stopping, step)
+            now = self._clock.boot()
+            if now - asked > 2 * step + 1:
+                # This thread stood still too: the process was frozen, its loop not blocked.
+                self._answered = now
+            silent = now - self._answered
+            if silent < self._patience:
+                self._warned = self._stalled = False
+            elif not self._warned:
+                self._warned = True
+                log.warning(
+                    "%s has blocked the event loop for %.1f s; await, or use a plain def:\n%s",
+                    self._who(),
+                    silent,
+                    self._stack(),
+                )
+            elif silent > self._stall_after and not self._stalled:
+                self._stalled = True
+                log.error("the event loop is stuck for %.0f s; its leases are given up", silent)
+
+    def _answer(self) -> None:
+        self._answered = self._clock.boot()
+
+    def _who(self) -> str:
+        blocking = asyncio.current_task(self._loop)
+        return f"the job {blocking.get_name()}" if blocking else "a callback"
+
+    def _stack(self) -> str:
+        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001  the documented way
+        return "".join(traceback.format_stack(frame)) if frame else ""
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

@@ -1,0 +1,111 @@
+"""One claim in the hands of a worker."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from jobmill.clock import Clock
+from jobmill.context import AbortSignal
+from jobmill.states import Claim, Note
+from jobmill.store import KEPT_LINES, Lease
+
+
+class Abandoned(BaseException):
+    """The run's thread goes on, but its loop ends: nothing is to be settled."""
+
+
+class Run:
+    """A claim from the moment it is claimed to the moment it is settled."""
+
+    __slots__ = (
+        "_born",
+        "_clock",
+        "_lines",
+        "_number",
+        "_progress",
+        "abandoned",
+        "asyncio_task",
+        "claim",
+        "cuttable",
+        "dirty",
+        "renewed",
+        "signal",
+    )
+
+    def __init__(self, claim: Claim, clock: Clock, born: float) -> None:
+        self.claim = claim
+        self.signal = AbortSignal()
+        self.asyncio_task: asyncio.Task[None] | None = None
+        self.cuttable = False
+        """Whether the attempt goes on, so that it may be cancelled."""
+        self.abandoned = False
+        """Whether nobody waits any more for a thread of it to end."""
+        self.dirty = False
+        """Whether there is something to be told to the store."""
+        self.renewed = born
+        """Since when its lease holds, by the clock that counts suspended time."""
+        self._clock = clock
+        self._born = born
+        self._progress: tuple[float, str | None] | None = None
+        self._lines: list[tuple[int, bytes]] = []
+        # Rises over all runs of a job, since each is claimed later than the one before.
+        self._number = int(claim.started_at * 1_000) * 1_000
+
+    @property
+    def lease(self) -> Lease:
+        """What fences it."""
+        return Lease(self.claim.id, self.claim.token)
+
+    def now(self) -> float:
+        """The store's time, as far as this process can tell."""
+        return self.claim.started_at + self._clock.boot() - self._born
+
+    def cut(self) -> None:
+        """Cancel the attempt, if it still goes on."""
+        if self.cuttable and self.asyncio_task is not None:
+            self.asyncio_task.cancel()
+
+    def report(self, progress: float, note: str | None) -> None:
+        """Keep a new progress until it is stored."""
+        self._progress = (progress, note)
+        self.dirty = True
+
+    def add_line(self, message: str, fields: dict[str, Any]) -> None:
+        """Keep a log line until it is stored; the last ones, where they are many."""
+        line: dict[str, Any] = {
+            "at": self.now(),
+            "attempt": self.claim.attempt,
+            "message": str(message).encode(errors="replace").decode(),
+        }
+        if fields:
+            line["fields"] = {
+                str(key): value if isinstance(value, bool | int | float) else _text(value)
+                for key, value in fields.items()
+            }
+        self._number += 1
+        self._lines.append((self._number, msgspec.json.encode(line)))
+        del self._lines[:-KEPT_LINES]
+        self.dirty = True
+
+    def note(self) -> Note | None:
+        """What is to be told to the store, None where there is nothing."""
+        if not self.dirty:
+            return None
+        progress, text = self._progress or (None, None)
+        return Note(progress=progress, progress_note=text, lines=tuple(self._lines))
+
+    def noted(self, note: Note) -> None:
+        """Forget what the store knows now."""
+        if note.lines:
+            last = note.lines[-1][0]
+            self._lines = [line for line in self._lines if line[0] > last]
+        if self._progress == (note.progress, note.progress_note):
+            self._progress = None
+        self.dirty = bool(self._lines) or self._progress is not None
+
+
+def _text(value: object) -> str:
+    return str(value).encode(errors="replace").decode()

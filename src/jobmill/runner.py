@@ -1,0 +1,435 @@
+"""Runs one claim: from its payload's bytes to the move that settles it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from jobmill.backoff import chosen_delay, retry_delay
+from jobmill.context import CURRENT, AbortReason, JobContext
+from jobmill.errors import (
+    Cancel,
+    Fail,
+    JobCancelled,
+    JobTimeout,
+    LeaseLost,
+    PayloadError,
+    PayloadTooLarge,
+    Retry,
+    Snooze,
+    StoreUnavailable,
+    UnknownJob,
+)
+from jobmill.executors import (
+    ChildDied,
+    ChildFailure,
+    ContextFields,
+    ProcessExecutor,
+    ThreadExecutor,
+    matches,
+)
+from jobmill.job import JobDefinition, JobMiddleware, lookup
+from jobmill.middleware import Gate, Refused, compose_middleware, first_wait, gates_of
+from jobmill.records import JobError
+from jobmill.run import Abandoned, Run
+from jobmill.states import (
+    Claim,
+    Failure,
+    Move,
+    after_cancel,
+    after_failure,
+    after_lapse,
+    after_snooze,
+    after_stop,
+    after_success,
+    after_timeout,
+)
+
+if TYPE_CHECKING:
+    from jobmill.deadlines import Deadlines
+    from jobmill.options import JobOptions
+    from jobmill.queue import Queue
+
+log: Final = logging.getLogger("jobmill.worker")
+
+MAX_RESULT_BYTES: Final = 1 << 20
+HOOK_TIMEOUT: Final = 10.0
+"""Seconds that a hook may take."""
+GATE_RETRY: Final = 1.0
+"""Seconds until a run is tried again whose gate could not reach the store."""
+UNKNOWN_FIRST_DELAY: Final = 5.0
+UNKNOWN_MAX_DELAY: Final = 300.0
+UNKNOWN_FAILS_AFTER: Final = 86_400.0
+"""Seconds for which a job whose name nobody knows is put off before it fails."""
+
+
+class _Putting(msgspec.Struct, frozen=True):
+    """The memo of a job whose name was unknown: since when, and how often it was put off."""
+
+    unknown_since: float
+    times: int
+
+
+class _Plan:
+    """A definition as one queue runs it: options merged, middleware composed."""
+
+    __slots__ = ("chain", "definition", "gates", "options")
+
+    def __init__(
+        self,
+        definition: JobDefinition[Any, Any],
+        middleware: Sequence[JobMiddleware],
+        defaults: JobOptions | None,
+    ) -> None:
+        layers = (*middleware, *definition.middleware)
+        self.definition = definition
+        self.options = definition.options.over(defaults)
+        self.chain = compose_middleware(layers) if layers else None
+        self.gates: tuple[Gate, ...] = gates_of(layers)
+
+
+class Runner:
+    """Runs the claims of one queue in one worker."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        *,
+        deadlines: Deadlines,
+        threads: ThreadExecutor,
+        processes: ProcessExecutor,
+        abort: Callable[[Run, AbortReason], None],
+        interrupt: Callable[[], None],
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._queue = queue
+        self._deadlines = deadlines
+        self._threads = threads
+        self._processes = processes
+        self._abort = abort
+        self._interrupt = interrupt
+        self._stopping = stopping
+        self._plans: dict[str, _Plan] = {}
+        self.state: Any = None
+        """What the queue's lifespan gave."""
+        self.faults: Counter[str] = Counter()
+        """Failures that changed no outcome, by what failed."""
+
+    async def run(self, run: Run) -> Move | None:
+        """Run the claim; the move that settles it, or None where the lease was lost."""
+        claim = run.claim
+        plan = self._plan(claim.name)
+        if plan is None:
+            return self._put_off_unknown(claim)
+        try:
+            payload = plan.definition.decode_payload(claim.payload)
+        except PayloadError as error:
+            return after_failure(claim, failure_of(run, error), retryable=False, delay=0.0)
+        ctx = self._context(run, plan, payload)
+        token = CURRENT.set(ctx)
+        try:
+            return await self._run_known(run, plan, ctx)
+        finally:
+            CURRENT.reset(token)
+
+    def settle_lapse(self, claim: Claim) -> Move:
+        """The move for a claim that was taken over from a worker that died."""
+        times = claim.lapses + 1
+        error = LeaseLost(f"the worker that ran this job died; that happened {times} times to it")
+        return after_lapse(claim, _failure(claim, error, claim.started_at))
+
+    async def _run_known(self, run: Run, plan: _Plan, ctx: JobContext[Any]) -> Move | None:
+        claim = run.claim
+        result: Any = None
+        error: BaseException | None = None
+        wait = 0.0
+        try:
+            wait = await first_wait(plan.gates, ctx) if plan.gates else 0.0
+        except StoreUnavailable:
+            wait = GATE_RETRY
+        except Exception as caught:  # noqa: BLE001  a gate is part of the run: it fails
+            error = caught
+        if wait > 0:
+            return after_snooze(claim, wait, untried=True, memo=claim.memo)
+
+        if error is None:
+            result, error = await self._attempt(run, plan, ctx)
+        try:
+            if run.signal.reason == "lease_lost":
+                return None
+            if run.signal.reason == "cancelled":
+                cancelled = JobCancelled("the job was cancelled while it ran")
+                return after_cancel(claim, failure_of(run, cancelled), run.note())
+            if run.signal.reason == "timeout":
+                timeout = JobTimeout(f"the attempt ran longer than {claim.policy.timeout:g} s")
+                return await self._after_error(run, plan, ctx, timeout)
+            if error is not None:
+                return await self._after_error(run, plan, ctx, error)
+            return await self._after_result(run, plan, ctx, result)
+        finally:
+            await self._hook(ctx, "on_finally", plan.definition.hooks.on_finally)
+
+    async def _attempt(
+        self, run: Run, plan: _Plan, ctx: JobContext[Any]
+    ) -> tuple[Any, BaseException | None]:
+        """Run `before_run`, middleware and handler under the timeout: a result or an error."""
+        loop = asyncio.get_running_loop()
+        timeout = run.claim.policy.timeout
+        deadline = timeout and self._deadlines.add(
+            loop.time() + timeout, partial(self._abort, run, "timeout")
+        )
+        run.cuttable = True
+        try:
+            if run.signal.aborted:
+                return None, asyncio.CancelledError()
+            before = plan.definition.hooks.before_run
+            if before is not None:
+                await self._bounded(before, ctx)
+            innermost = partial(self._handle, run, plan, ctx)
+            if plan.chain is None:
+                return await innermost(), None
+            return await plan.chain(ctx, innermost), None
+        except Abandoned:
+            raise
+        except BaseException as error:  # noqa: BLE001  whatever a handler raises is an outcome
+            if isinstance(error, KeyboardInterrupt):
+                run.signal.abort("shutdown")
+                self._interrupt()
+            current = asyncio.current_task()
+            while current is not None and current.cancelling():
+                if self._stopping():
+                    # The loop is being closed under the run, which did nothing wrong.
+                    run.signal.abort("shutdown")
+                current.uncancel()
+            return None, error
+        finally:
+            run.cuttable = False
+            if deadline:
+                deadline.lift()
+
+    async def _handle(self, run: Run, plan: _Plan, ctx: JobContext[Any]) -> Any:
+        definition = plan.definition
+        if plan.options.executor == "process":
+            fields = ContextFields.of(ctx)
+            return await self._processes.run(
+                definition,
+                run.claim.payload,
+                fields,
+                run.signal,
+                run.claim.policy.abort_grace,
+                on_progress=ctx.update_progress,
+                on_log=run.add_line,
+            )
+        if definition.is_async:
+            return await definition.invoke(ctx)
+        return await self._in_thread(run, partial(definition.invoke, ctx))
+
+    async def _in_thread(self, run: Run, call: Callable[[], Any]) -> Any:
+        """Run the call in a thread, and return only when the thread has ended.
+
+        No thread can be cancelled, and a second run must not start beside it: so a
+        cancellation waits for the thread, unless the run was abandoned.
+        """
+        future = self._threads.start(call)
+        cancelled = False
+        while not future.done():
+            try:
+                await asyncio.wait([future])
+            except asyncio.CancelledError:
+                if run.abandoned:
+                    raise Abandoned from None
+                cancelled = True
+        if cancelled and not run.signal.aborted:
+            raise asyncio.CancelledError
+        return future.result()
+
+    async def _after_result(
+        self, run: Run, plan: _Plan, ctx: JobContext[Any], result: Any
+    ) -> Move:
+        definition = plan.definition
+        try:
+            encoded = definition.encode_result(result)
+            if len(encoded) > MAX_RESULT_BYTES:
+                message = f"the result is {len(encoded)} bytes of JSON; at most {MAX_RESULT_BYTES}"
+                raise PayloadTooLarge(message, size=len(encoded), limit=MAX_RESULT_BYTES)
+        except PayloadError as error:
+            return await self._after_error(run, plan, ctx, Refused(error))
+        await self._hook(ctx, "after_run", definition.hooks.after_run, result)
+        return after_success(run.claim, encoded, run.note())
+
+    async def _after_error(
+        self,
+        run: Run,
+        plan: _Plan,
+        ctx: JobContext[Any],
+        error: BaseException,
+    ) -> Move:
+        claim = run.claim
+        if isinstance(error, Snooze):
+            if error.reason:
+                run.add_line(f"snoozed: {error.reason}", {})
+            return after_snooze(claim, max(0.0, error.delay), note=run.note())
+        if isinstance(error, Cancel):
+            cancelled = JobCancelled(error.reason or None, reason=error.reason)
+            return after_cancel(claim, failure_of(run, cancelled), run.note())
+        if run.signal.reason == "shutdown" and isinstance(error, _HANDED_BACK):
+            return after_stop(claim, note=run.note())
+
+        shown = error.error if isinstance(error, Refused) else error
+        await self._hook(ctx, "on_error", plan.definition.hooks.on_error, shown)
+        retryable = isinstance(error, Retry) or (
+            not isinstance(error, Fail)
+            and not matches(error, plan.options.fail_on)
+            and (matches(error, plan.options.retry_on) or isinstance(error, _ODD_FAILURES))
+        )
+        decide = after_timeout if run.signal.reason == "timeout" else after_failure
+        move = decide(
+            claim,
+            failure_of(run, shown),
+            retryable=retryable,
+            delay=self._retry_delay(claim, plan, error) if retryable else 0.0,
+            note=run.note(),
+        )
+        if move.event == "retry":
+            hook = plan.definition.hooks.on_retry
+            await self._hook(ctx, "on_retry", hook, claim.attempt)
+        return move
+
+    def _retry_delay(self, claim: Claim, plan: _Plan, error: BaseException) -> float:
+        if isinstance(error, Retry) and error.delay is not None:
+            return max(0.0, error.delay)
+        chosen = plan.options.backoff
+        random = self._queue.seams.random.random
+        if not callable(chosen):
+            return retry_delay(claim.policy, claim.attempt, random=random)
+        delay, problem = chosen_delay(chosen, claim.policy, claim.attempt, error, random=random)
+        if problem is not None:
+            self.faults["backoff"] += 1
+            log.error("the backoff of %s failed; exponential it is", claim.name, exc_info=problem)
+        return delay
+
+    async def _hook(
+        self, ctx: JobContext[Any], name: str, hook: Callable[..., Any] | None, *args: Any
+    ) -> None:
+        """Call a hook whose failure changes nothing: it is logged and counted."""
+        if hook is None:
+            return
+        try:
+            await self._bounded(hook, ctx, *args)
+        except Exception:
+            self.faults[name] += 1
+            extra = {"job_id": ctx.job_id, "job_name": ctx.job_name, "queue": ctx.queue_name}
+            log.exception("the hook %s of %s failed", name, ctx.job_name, extra=extra)
+
+    async def _bounded(self, hook: Callable[..., Any], *args: Any) -> None:
+        async with asyncio.timeout(HOOK_TIMEOUT):
+            if inspect.iscoroutinefunction(hook):
+                await hook(*args)
+                return
+            answer = await self._threads.start(partial(hook, *args))
+            if inspect.isawaitable(answer):
+                await answer
+
+    def _plan(self, name: str) -> _Plan | None:
+        plan = self._plans.get(name)
+        definition = lookup(name)
+        if definition is None:
+            return None
+        if plan is None or plan.definition is not definition:
+            plan = _Plan(definition, self._queue.middleware, self._queue.default_options)
+            self._plans[name] = plan
+        return plan
+
+    def _context(self, run: Run, plan: _Plan, payload: Any) -> JobContext[Any]:
+        claim = run.claim
+
+        async def report(value: float, note: str | None) -> None:
+            run.report(value, note)
+            await self._hook(ctx, "on_progress", plan.definition.hooks.on_progress, value)
+
+        ctx = JobContext(
+            job_id=claim.id,
+            job_name=claim.name,
+            queue_name=self._queue.name,
+            payload=payload,
+            attempt=claim.attempt,
+            max_attempts=claim.policy.max_attempts,
+            enqueued_at=datetime.fromtimestamp(claim.enqueued_at, UTC),
+            started_at=datetime.fromtimestamp(claim.started_at, UTC),
+            signal=run.signal,
+            metadata=claim.metadata,
+            queue=self._queue,
+            state=self.state,
+            progress_sink=report,
+            log_sink=run.add_line,
+            token=claim.token,
+        )
+        return ctx
+
+    def _put_off_unknown(self, claim: Claim) -> Move:
+        """Put the job off, unspent: a newer release may know its name; fail it after a day."""
+        first = _Putting(claim.started_at, 0)
+        try:
+            before = _PUTTING.decode(claim.memo) if claim.memo else first
+        except msgspec.MsgspecError:
+            before = first
+        if claim.started_at - before.unknown_since >= UNKNOWN_FAILS_AFTER:
+            message = f"no worker has known a job of the name {claim.name} for a day"
+            failure = _failure(claim, UnknownJob(message, job_name=claim.name), claim.started_at)
+            return after_failure(claim, failure, retryable=False, delay=0.0)
+        delay = min(UNKNOWN_MAX_DELAY, UNKNOWN_FIRST_DELAY * 2.0 ** min(before.times, 10))
+        self.faults[f"unknown job {claim.name}"] += 1
+        log.warning(
+            "no job of the name %s is defined here; %s is put off for %g s",
+            claim.name,
+            claim.id,
+            delay,
+            extra={"job_id": claim.id, "job_name": claim.name, "queue": self._queue.name},
+        )
+        memo = msgspec.json.encode(_Putting(before.unknown_since, before.times + 1))
+        return after_snooze(claim, delay, untried=True, memo=memo)
+
+
+_PUTTING: Final = msgspec.json.Decoder(_Putting)
+_HANDED_BACK: Final = (asyncio.CancelledError, ChildDied, JobCancelled, KeyboardInterrupt)
+"""What a run ends with because its worker stops, and not by itself."""
+_ODD_FAILURES: Final = (asyncio.CancelledError, SystemExit)
+"""What is retried although it is no Exception."""
+
+
+def failure_of(run: Run, error: BaseException) -> Failure:
+    """What is kept of an error of this run."""
+    return _failure(run.claim, error, run.now())
+
+
+def _failure(claim: Claim, error: BaseException, at: float) -> Failure:
+    moment = datetime.fromtimestamp(at, UTC)
+    if isinstance(error, ChildFailure):
+        shown = replace(error.error, attempt=claim.attempt, at=moment)
+    else:
+        shown = JobError.from_exception(error, claim.attempt, moment)
+    place = _innermost(error)
+    group = f"{claim.name}|{shown.module}.{shown.type}|{place}"
+    fingerprint = hashlib.sha256(group.encode()).hexdigest()[:16]
+    return Failure(error=shown.to_json(), fingerprint=fingerprint)
+
+
+def _innermost(error: BaseException) -> str:
+    """Where the error was raised: the file and the function."""
+    frames = error.__traceback__
+    if frames is None:
+        return ""
+    while frames.tb_next is not None:
+        frames = frames.tb_next
+    code = frames.tb_frame.f_code
+    return f"{code.co_filename}:{code.co_qualname}"
