@@ -118,6 +118,7 @@ class JobContext(Generic[P_co]):
         "signal",
         "started_at",
         "state",
+        "token",
     )
 
     def __init__(  # noqa: PLR0913 - the facts of a run, each by its name
@@ -137,6 +138,7 @@ class JobContext(Generic[P_co]):
         state: Any,
         progress_sink: ProgressSink,
         log_sink: LogSink,
+        token: str = "",
     ) -> None:
         self.job_id = job_id
         self.job_name = job_name
@@ -152,6 +154,7 @@ class JobContext(Generic[P_co]):
         self.state = state
         self._progress_sink = progress_sink
         self._log_sink = log_sink
+        self.token = token
 
     async def update_progress(self, value: float, note: str | None = None) -> None:
         """Say how far the job is, from 0 to 100; stored at most once a second and at the end."""

@@ -26,7 +26,7 @@ from typing import (
 from jobmill.codec import Codec
 from jobmill.context import JobContext
 from jobmill.errors import ConfigError, DefinitionError, PayloadError
-from jobmill.options import JobOptions, OptionFields, check_job_name, refuse_unknown
+from jobmill.options import JobOptions, OptionFields, Unique, check_job_name, refuse_unknown
 from jobmill.registry import described, register
 from jobmill.signature import (
     arguments_type,
@@ -147,12 +147,16 @@ class JobDefinition(Generic[P, R_co]):
         """The result that the JSON tells; PayloadError names the part that does not fit."""
         return cast("R_co", self.result_codec.decode(data))
 
-    def unique_key_for(self, payload: object, data: bytes) -> str | None:
-        """The unique key that the options give this payload, of which `data` is the JSON.
+    def unique_key_for(
+        self, payload: object, data: bytes, unique: Unique | None = None
+    ) -> str | None:
+        """The unique key that `unique`, or the job's own option, gives this payload.
 
-        Raises: PayloadError where the job's own function gives no key.
+        `data` is the payload's JSON.
+
+        Raises: PayloadError where a function gives no key.
         """
-        unique = self.options.unique
+        unique = self.options.unique if unique is None else unique
         if unique is None:
             return None
         if not callable(unique):
