@@ -113,4 +113,3 @@ def _name(name: str | None, queue_name: str | None) -> str:
         raise ConfigError(message, field="name")
     chosen = name if name is not None else queue_name
     return check_queue_name(_DEFAULT_NAME if chosen is None else chosen)
-

@@ -47,7 +47,15 @@ def info_of(record: Record, queue: str) -> JobInfo:
 
 def stats_of(counts: Counts) -> QueueStats:
     """The counts by state."""
-    return QueueStats(**counts.states)
+    of = counts.states.get
+    return QueueStats(
+        pending=of("pending", 0),
+        processing=of("processing", 0),
+        completed=of("completed", 0),
+        failed=of("failed", 0),
+        delayed=of("delayed", 0),
+        cancelled=of("cancelled", 0),
+    )
 
 
 def _plain(data: bytes | None) -> tuple[Any, bytes | None]:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack, cast, overload
 
@@ -96,9 +97,7 @@ class Queue:
     # -- putting jobs in --------------------------------------------------------------------
 
     @overload
-    async def enqueue(
-        self, job: Call[R], /, **options: Unpack[EnqueueOptions]
-    ) -> JobHandle[R]: ...
+    async def enqueue(self, job: Call[R], /, **options: Unpack[EnqueueOptions]) -> JobHandle[R]: ...
     @overload
     async def enqueue(
         self, job: FunctionJob[[], R], /, **options: Unpack[EnqueueOptions]
@@ -162,9 +161,7 @@ class Queue:
             return await self.store.add_with(request.tx, jobs, wake=request.wake is True)
         wake = request.wake is not False
         try:
-            added = await self._home.call(
-                lambda line: line.store.add(jobs, wake=wake, whole=True)
-            )
+            added = await self._home.call(lambda line: line.store.add(jobs, wake=wake, whole=True))
         except StoreUnavailable as error:
             error.job_ids = tuple(job.id for job in jobs)
             raise
@@ -359,9 +356,7 @@ class Queue:
     async def reserve(self, ctx: JobContext[Any], key: str, windows: Sequence[Window]) -> float:
         """For middleware: ask for a start under a rate limit; 0, or the seconds to wait."""
         job_id, token = ctx.job_id, ctx.token
-        return await self._home.call(
-            lambda line: line.store.reserve(key, job_id, token, windows)
-        )
+        return await self._home.call(lambda line: line.store.reserve(key, job_id, token, windows))
 
     # -- its life ---------------------------------------------------------------------------
 
@@ -420,27 +415,29 @@ class Queue:
 
     async def _move_all(self, query: Query, move: Callable[[str], Move]) -> int:
         """Move all that the query finds, page by page, each page atomically."""
-        count, cursor = 0, None
+        count = 0
+        cursor: str | None = None
         while True:
-            page = await self._home.call(
-                lambda line, after=cursor: line.store.find(
-                    query, limit=_MOVED_AT_ONCE, cursor=after
-                )
-            )
-            moves = [move(record.id) for record in page.records]
-            moved = await self._home.call(lambda line, some=moves: line.store.move(some))
-            count += sum(one.status == "applied" for one in moved)
-            cursor = page.cursor
+            moved, cursor = await self._home.call(partial(_move_page, query, move, cursor))
+            count += moved
             if cursor is None:
                 return count
 
     async def _drop_all(self, query: Query) -> int:
-        count = 0
+        count, dropped = 0, 0
         while dropped := await self._home.call(
             lambda line: line.store.drop(query, limit=_DROPPED_AT_ONCE)
         ):
             count += dropped
         return count
+
+
+async def _move_page(
+    query: Query, move: Callable[[str], Move], cursor: str | None, line: Line
+) -> tuple[int, str | None]:
+    page = await line.store.find(query, limit=_MOVED_AT_ONCE, cursor=cursor)
+    moved = await line.store.move([move(record.id) for record in page.records])
+    return sum(one.status == "applied" for one in moved), page.cursor
 
 
 async def _nothing(line: Line) -> None:
@@ -452,9 +449,9 @@ def _call_of(job: object, payload: object) -> Call[Any]:
         if payload is not None:
             message = "a Call has its payload already; give the job itself with another payload"
             raise TypeError(message)
-        return cast("Call[Any]", job)
+        return job
     if isinstance(job, JobDefinition):
-        return Call(cast("JobDefinition[Any, Any]", job), payload)
+        return Call(job, payload)
     message = f"{job!r} is no job; decorate the function with @job, or give job.call(...)"
     raise TypeError(message)
 

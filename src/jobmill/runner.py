@@ -37,9 +37,10 @@ from jobmill.executors import (
     ThreadExecutor,
     matches,
 )
-from jobmill.job import JobDefinition, JobMiddleware, lookup
+from jobmill.job import JobDefinition, JobMiddleware
 from jobmill.middleware import Gate, Refused, compose_middleware, first_wait, gates_of
 from jobmill.records import JobError
+from jobmill.registry import lookup
 from jobmill.run import Abandoned, Run
 from jobmill.states import (
     Claim,
@@ -253,9 +254,7 @@ class Runner:
             raise asyncio.CancelledError
         return future.result()
 
-    async def _after_result(
-        self, run: Run, plan: _Plan, ctx: JobContext[Any], result: Any
-    ) -> Move:
+    async def _after_result(self, run: Run, plan: _Plan, ctx: JobContext[Any], result: Any) -> Move:
         definition = plan.definition
         try:
             encoded = definition.encode_result(result, limit=MAX_RESULT_BYTES)
