@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
 from datetime import datetime, time
 from decimal import Decimal
 from typing import Any, TypeAlias, cast
@@ -36,7 +36,7 @@ def equality_is_sure(type_: Any) -> bool:
 
     Raises: TypeError for a type that does not come back from JSON.
     """
-    import msgspec.inspect as inspect
+    from msgspec import inspect
 
     sure = True
     for each in _parts(inspect.type_info(type_), set()):
@@ -103,24 +103,17 @@ def _loss(value: object, back: object, path: str) -> Found:
         return _mapping_loss(cast("Mapping[object, object]", value), back, path)
     if isinstance(value, _LEAVES):
         return _leaf_loss(value, back, path)
-    if isinstance(value, Set):
-        return None if isinstance(back, Set) else (path, _comes_back(cast("object", value), back))
-    if isinstance(value, Sequence):
-        items = cast("Sequence[object]", value)
-        if not isinstance(back, _LISTS):
-            return _leaf_loss(items, back, path)
-        others = cast("Sequence[object]", back)
-        if len(items) != len(others):
-            return path, f"{len(items)} items would come back as {len(others)}"
-        return _first(
-            _loss(item, other, step(path, index))
-            for index, (item, other) in enumerate(zip(items, others, strict=True))
+    if isinstance(value, AbstractSet):
+        return (
+            None
+            if isinstance(back, AbstractSet)
+            else (path, _comes_back(cast("object", value), back))
         )
+    if isinstance(value, Sequence):
+        return _sequence_loss(cast("Sequence[object]", value), back, path)
     fields = _fields(value)
-    if fields is None:
+    if fields is None or isinstance(back, _PLAIN):
         return _leaf_loss(value, back, path)
-    if isinstance(back, _PLAIN):
-        return path, _comes_back(value, back)
     return _first(
         _loss(getattr(value, name, None), getattr(back, name), step(path, name))
         if hasattr(back, name)
@@ -144,6 +137,18 @@ def _mapping_loss(value: Mapping[object, object], back: object, path: str) -> Fo
         if found := _loss(child, others[key], step(path, key)):
             return found
     return None
+
+
+def _sequence_loss(value: Sequence[object], back: object, path: str) -> Found:
+    if not isinstance(back, _LISTS):
+        return _leaf_loss(value, back, path)
+    others = cast("Sequence[object]", back)
+    if len(value) != len(others):
+        return path, f"{len(value)} items would come back as {len(others)}"
+    return _first(
+        _loss(item, other, step(path, index))
+        for index, (item, other) in enumerate(zip(value, others, strict=True))
+    )
 
 
 def _leaf_loss(value: object, back: object, path: str) -> Found:
@@ -181,7 +186,7 @@ def _kind(value: object) -> str:
 def _children(value: object) -> Iterator[tuple[object, object]] | None:
     if isinstance(value, Mapping):
         return iter(cast("Mapping[object, object]", value).items())
-    if isinstance(value, Sequence | Set):
+    if isinstance(value, Sequence | AbstractSet):
         return enumerate(cast("Sequence[object]", value))
     fields = _fields(value)
     if fields is None:

@@ -225,6 +225,7 @@ class AsyncFunctionJob(FunctionJob[A, R_co]):
     if TYPE_CHECKING:
 
         def __call__(self, *args: A.args, **kwargs: A.kwargs) -> Coroutine[Any, Any, R_co]:  # type: ignore[override]
+            """Call the async function, as if it were no job; nothing is queued."""
             ...
 
 

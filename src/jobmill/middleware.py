@@ -150,7 +150,9 @@ def create_logging_middleware(
             raise
         seconds = time.perf_counter() - began
         if silent:
-            _log.info("job completed in %.3f s", seconds, extra={**_fields(ctx), "duration": seconds})
+            _log.info(
+                "job completed in %.3f s", seconds, extra={**_fields(ctx), "duration": seconds}
+            )
         await tell(ctx, on_complete, result, seconds)
         return result
 

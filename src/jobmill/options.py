@@ -327,15 +327,21 @@ def _unique(field: str, value: object) -> Any:
     return None if value is None else _UNIQUE(field, value)
 
 
+_SINGLE: tuple[type, ...] = (type, str, bytes)
+
+
 def _exceptions(field: str, value: object) -> ExceptionTypes:
-    given: Any = value
-    types: tuple[object, ...] = (given,)
-    if isinstance(given, Iterable) and not isinstance(given, type | str):
-        types = tuple(cast("Iterable[object]", given))
+    types: tuple[object, ...] = (value,)
+    if isinstance(value, Iterable) and not isinstance(value, _SINGLE):
+        types = tuple(cast("Iterable[object]", value))
     for each in types:
-        if not (isinstance(each, type) and issubclass(each, BaseException)):
+        if not _is_exception(each):
             raise _wrong(field, each, "give exception types, as in (OSError, ValueError)")
     return cast("ExceptionTypes", types)
+
+
+def _is_exception(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)
 
 
 _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {

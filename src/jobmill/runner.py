@@ -253,9 +253,7 @@ class Runner:
             raise asyncio.CancelledError
         return future.result()
 
-    async def _after_result(
-        self, run: Run, plan: _Plan, ctx: JobContext[Any], result: Any
-    ) -> Move:
+    async def _after_result(self, run: Run, plan: _Plan, ctx: JobContext[Any], result: Any) -> Move:
         definition = plan.definition
         try:
             encoded = definition.encode_result(result)
