@@ -75,10 +75,24 @@ def _unsayable(value: object, path: str, depth: int, encode: Callable[[object], 
         # A pydantic model has its own ways to tell what is in it.
         encode = _told
     for key, child in children:
-        if isinstance(key, str) and not _is_sayable(key):
-            return step(path, _sayable(key)), "the key holds a lone surrogate, which is no text"
+        if found := _unsayable_key(key, path, encode):
+            return found
         if found := _unsayable(child, step(path, key), depth + 1, encode):
             return found
+    return None
+
+
+def _unsayable_key(key: object, path: str, encode: Callable[[object], bytes]) -> Found:
+    if isinstance(key, int):
+        return None
+    if isinstance(key, str):
+        if _is_sayable(key):
+            return None
+        return step(path, _sayable(key)), "the key holds a lone surrogate, which is no character"
+    try:
+        encode({key: None})
+    except Exception as error:  # noqa: BLE001 - the class is the user's; it may raise anything
+        return path, f"JSON cannot say this key, a {type(key).__name__}: {error}"
     return None
 
 

@@ -190,7 +190,7 @@ class JobDefinition(Generic[P, R_co]):
 _resolving = threading.RLock()
 
 
-class FunctionJob(JobDefinition[dict[str, Any], R_co], Generic[A, R_co]):
+class FunctionJob(JobDefinition[Mapping[str, Any], R_co], Generic[A, R_co]):
     """A job whose handler is a function of plain arguments; its payload is their mapping."""
 
     takes_context = False

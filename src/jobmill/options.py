@@ -9,7 +9,7 @@ import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack, cast
 
@@ -377,9 +377,12 @@ def _run_at(field: str, value: object) -> float:
     if value.utcoffset() is None:
         raise _wrong(field, value, "it has no timezone; give one, as in datetime.now(UTC)")
     try:
-        return value.timestamp()
+        seconds = value.timestamp()
+        # Near the ends of time a zone, or a float's rounding, leads out of what can be shown.
+        datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, ValueError):
         raise _wrong(field, value, "give an instant from year 1 to 9999 in UTC") from None
+    return seconds
 
 
 def _text(field: str, value: object, most: int) -> str:
