@@ -194,7 +194,7 @@ class JobDefinition(Generic[P, R_co]):
 _resolving = threading.RLock()
 
 
-class FunctionJob(JobDefinition[dict[str, Any], R_co], Generic[A, R_co]):
+class FunctionJob(JobDefinition[Mapping[str, Any], R_co], Generic[A, R_co]):
     """A job whose handler is a function of plain arguments; its payload is their mapping."""
 
     takes_context = False
@@ -229,6 +229,7 @@ class AsyncFunctionJob(FunctionJob[A, R_co]):
     if TYPE_CHECKING:
 
         def __call__(self, *args: A.args, **kwargs: A.kwargs) -> Coroutine[Any, Any, R_co]:  # type: ignore[override]
+            """Call the async function, as if it were no job; nothing is queued."""
             ...
 
 
