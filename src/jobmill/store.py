@@ -8,6 +8,9 @@ Every verb acts on the one queue that the store was opened for, is atomic as a w
 costs one round trip. Any verb may raise StoreUnavailable: it was then done, or was not, and
 repeating it is safe. No driver's exception leaves a store. Instants are Unix seconds by the
 store's own clock, which never goes back; `now` overrules it in tests and simulation only.
+
+A delayed job that is due is pending to every verb and in every answer, whether or not a
+claim made it so yet.
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ from typing import Final, Literal, Protocol, runtime_checkable
 
 import msgspec
 
+from jobmill.limits import Window
 from jobmill.options import Policy
 from jobmill.states import Claim, Event, Failure, Move, Note, State
+from jobmill.tally import HISTOGRAM_BOUNDS, Bucket
 
 __all__ = [
     "HISTOGRAM_BOUNDS",
@@ -65,11 +70,6 @@ MATURE_LIMIT: Final = 1_000
 """Delayed jobs that one claim makes pending, at most."""
 TAKEOVER_LIMIT: Final = 100
 """Lapsed leases that one claim takes over, at most."""
-HISTOGRAM_BOUNDS: Final[tuple[float, ...]] = tuple(0.001 * 2**n for n in range(24))
-"""Upper bounds, in seconds, of the buckets of run and wait times: 1 ms doubling to 2.3 h.
-
-A histogram has one count more than there are bounds: the last is for what is longer.
-"""
 
 JOBS: Final = "jobs"
 """The topic that is told when jobs came, or came due, or a running one was asked to cancel."""
@@ -118,7 +118,8 @@ class Added(msgspec.Struct, frozen=True):
     "added": it is stored. "same": its id is there already, with this name and payload.
     "held": its unique key is held by the unfinished job `job_id`; nothing was stored.
     "conflict": its id is there with another name or payload; nothing was stored.
-    "dropped": nothing was stored because another job of a `whole` add was a conflict.
+    "dropped": it would have been stored, or depended on one that would have been, but a
+    job of this `whole` add was a conflict. `job_id` is the id asked for, except in "held".
     """
 
     status: Literal["added", "same", "held", "conflict", "dropped"]
@@ -133,8 +134,9 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     used for a second claim. `limit` is how many jobs it can start at once; 0 still takes
     over lapsed leases. `names` restricts it to these jobs. `room` says what it has beside
     them: "busy", other jobs run, so suspects are left; "idle", a suspect is taken alone
-    when it is its turn; "alone", a suspect goes first. `repeat`: an earlier call with this
-    token may have been done, so only collect what it claimed.
+    when it is the first in order, and otherwise left; "alone", a suspect goes first.
+    `repeat`: an earlier call with this token may have been done, so only collect what it
+    claimed.
     """
 
     worker: str
@@ -159,10 +161,12 @@ MoveStatus = Literal["applied", "already", "stale", "refused", "held", "missing"
 class Moved(msgspec.Struct, frozen=True):
     """What became of one move.
 
-    "applied": done; `state` is the job's state now. "already": this token settled this job
-    before. "stale": the job is another's now; nothing was written. "refused": the table has
-    no row for the event in the job's state, which is `state`. "held": a revive whose unique
-    key is held by the unfinished job `job_id`. "missing": there is no such job.
+    "applied": done. "already": this token settled this job before. "stale": the token is not
+    the job's last, or there is none; nothing was written. "refused": the table has no row
+    for the event in the job's state. "held": a revive whose unique key is held by the
+    unfinished job `job_id`. "missing": there is no such job.
+    `job_id` is otherwise the job's. `state` is the job's state now where the move was
+    applied, already done or refused, and None otherwise.
     """
 
     status: MoveStatus
@@ -174,10 +178,12 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to a claim.
 
     `claims` are to be started, in this order. `lapsed` were taken over from workers that
-    died and are to be settled through `after_lapse`. `moved` answers `settle`, one by one.
-    `next_due` is the instant at which the next delayed job comes due. `suspect_waits`: a
-    suspect is due that this call left. `asked` are leases of this worker whose jobs were
-    asked to cancel. `docs` changes whenever a document does.
+    died and are to be settled through `after_lapse`, the first to lapse first. `moved` answers
+    `settle`, one by one. `next_due` is the instant at which the next delayed job of the queue
+    comes due, or came due where MATURE_LIMIT left it. `suspect_waits`: a suspect is due that
+    this call left, and neither `names` nor a pause passed over. `asked` are the leases of this
+    worker whose jobs were asked to cancel, in no order. `docs` changes whenever a document
+    does.
     """
 
     now: float
@@ -197,7 +203,7 @@ Beat = Literal["ok", "lost", "abort"]
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """Which jobs: all conditions that are given hold at once.
 
-    A delayed job that is due counts as pending here, as in every answer of a store.
+    `fingerprint` is that of a job's last error.
     """
 
     states: tuple[State, ...] | None = None
@@ -210,8 +216,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """All that the store keeps of a job.
 
     `errors` are JSON, oldest first, at most KEPT_ERRORS; `logs` likewise, KEPT_LINES.
-    `generation` rises with each revive. `ended_at` is the instant of its end, `expires_at`
-    the one from which `prune` may remove it.
+    `generation` rises with each revive. `token`, `worker` and `started_at` are those of the
+    last run, also after it, `lease_until` that of a run that goes on. `ended_at` is the instant
+    of its end, `expires_at` the one from which `prune` may remove it.
     """
 
     id: str
@@ -252,9 +259,9 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """How many records there are now, by state, and by name and state.
+    """How many records there are now, by state, and by name and state; no zeros.
 
-    `due` waits to be claimed; `oldest_due` is the instant since when the oldest of it does.
+    `due` of them are pending; `oldest_due` is the instant since when the oldest of it is due.
     """
 
     states: Mapping[State, int]
@@ -275,7 +282,10 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ErrorGroup(msgspec.Struct, frozen=True, kw_only=True):
-    """Errors with one fingerprint: how many there were, when, and the last of them."""
+    """Errors with one fingerprint: how many there were, when, and the last of them.
+
+    `job_name`, too, is that of the last.
+    """
 
     fingerprint: str
     job_name: str
@@ -284,35 +294,6 @@ class ErrorGroup(msgspec.Struct, frozen=True, kw_only=True):
     last_seen: float
     last_job_id: str
     last_error: bytes
-
-
-class Bucket(msgspec.Struct, frozen=True, kw_only=True):
-    """What was settled in one minute under one job name.
-
-    `minute` is its first instant. `started` counts runs that were settled. Times are
-    seconds; the histograms count by HISTOGRAM_BOUNDS, run times of completed and failed
-    attempts, wait times (due to start) of all that started.
-    """
-
-    minute: float
-    job_name: str
-    started: int = 0
-    completed: int = 0
-    failed: int = 0
-    retried: int = 0
-    cancelled: int = 0
-    lapsed: int = 0
-    run_sum: float = 0.0
-    wait_sum: float = 0.0
-    run_histogram: tuple[int, ...] = ()
-    wait_histogram: tuple[int, ...] = ()
-
-
-class Window(msgspec.Struct, frozen=True):
-    """A rate limit: at most `limit` starts in any `seconds`."""
-
-    limit: int
-    seconds: float
 
 
 class Doc(msgspec.Struct, frozen=True, kw_only=True):
@@ -384,8 +365,9 @@ class Store(Protocol):
         """Store jobs; one answer for each, in order.
 
         A job is pending when it is due and delayed otherwise. An id that is there is "same"
-        or "conflict"; a unique key belongs to a pair of queue and job name and is held by
-        the one unfinished job that has it. Jobs of one call count among themselves.
+        or "conflict", before its unique key is looked at; a unique key belongs to a pair of
+        queue and job name and is held by the one unfinished job that has it. Jobs of one call
+        count among themselves.
 
         Atomic: all or nothing; with `whole`, nothing where one of them is a conflict.
         Durable when it returns.
@@ -421,12 +403,14 @@ class Store(Protocol):
 
         A claimed job is processing, has the token, one attempt more, and the lease.
         Order: priority, then the instant at which it came due, then acceptance.
-        Passed over: names outside `want.names`, and, while the document "pauses" of key "*"
-        is there, everything; of key "job:NAME", that name. Suspects: see `Want.room`; a
-        suspect is never handed out together with another job.
+        Passed over: names outside `want.names`, and, while the document of space "pauses" and
+        key "*" is there, everything; of key "job:NAME", that name. Suspects: see
+        `Want.room`; a suspect is never handed out together with another job.
 
-        `repeat` collects: it answers with the jobs that hold `want.token`, and claims and
-        takes over nothing new.
+        The earliest due are made pending first. A lease has lapsed at its last instant.
+        `repeat` collects: it answers with the jobs that hold `want.token`, `claims` and
+        `lapsed` apart as at first, their leases as they are, and claims and takes over
+        nothing new; it applies `settle` as ever.
         """
         ...
 
@@ -440,34 +424,49 @@ class Store(Protocol):
     ) -> list[Beat]:
         """Hold leases for `lease` seconds from now; one answer for each, in order.
 
-        A lease that ran out and was not taken over is held again. `notes`, by job id, are
-        stored with those leases that are not lost.
+        A lease that ran out and was not taken over is held again, and so is that of a job
+        that was asked to cancel. `notes`, by job id, are stored with those leases that are not
+        lost: a note with a progress replaces progress and progress_note together; a line whose
+        number is not above the last one of this token is passed over.
         """
         ...
 
     async def move(self, moves: Sequence[Move], *, now: float | None = None) -> list[Moved]:
         """Apply events to jobs by the table; one answer for each, in order.
 
-        The token is checked before anything else of a job that exists: another than the
-        job's last is "stale"; the job's last, where the job is not processing, "already".
-        An event that needs no token and has no row for the job's state is "refused".
+        For an event that needs the token it is checked before anything else of a job that
+        exists: another than the job's last, or none, is "stale"; the job's last, where the
+        job is not processing, "already". Other events pay no heed to a token; one that has no
+        row for the job's state is "refused", and so is always `mature`. Moves of one call are
+        applied in order.
 
-        An applied move writes state, due instant, attempts, lapses, suspicion, result and
-        memo, appends its error, stores its note, frees the unique key when the job ends,
-        and moves the metrics, the error groups and the event list with it. Where the job
-        was asked to cancel and the rule says so, it ends cancelled, with the error that the
-        `cancel` carried. An end keeps the record for the policy's `keep_result`
-        (completed) or `keep_failed` seconds. A cancel of a running job only marks it, and
-        the first mark stays.
+        An applied move writes state, due instant, attempts, lapses, suspicion, appends its
+        error, stores its note, frees the unique key when the job ends, and moves the
+        metrics, the error groups (where it has a fingerprint) and the event list with it;
+        one that carries the token also replaces result and memo. Where the job was asked to
+        cancel and the rule says so, it ends cancelled. A job that was asked and ends cancelled
+        has the error that the `cancel` carried, if any, as its last: after the move's own
+        where the rule turned it aside, in its place otherwise. With the end the mark is gone.
+        An end keeps the record for the policy's `keep_result` (completed) or `keep_failed`
+        seconds. A cancel of a running job only marks it, and the first mark stays.
+        A revive (`fresh`) leaves what is the job's own, its errors and fingerprint, its place
+        in the order of acceptance and its last token; the rest is as it was when it was added.
         Wakes workers when jobs came due or a running job was asked to cancel, and whoever
         waits for a job that ended.
         """
         ...
 
-    async def drop(self, query: Query, *, ids: Sequence[str] | None = None, limit: int) -> int:
+    async def drop(
+        self,
+        query: Query,
+        *,
+        ids: Sequence[str] | None = None,
+        limit: int,
+        now: float | None = None,
+    ) -> int:
         """Remove jobs for good, at most `limit`, never one that is processing; how many.
 
-        With `ids`, of these only. Frees their unique keys.
+        With `ids`, of these only. The first accepted go first. Frees their unique keys.
         """
         ...
 
@@ -498,8 +497,8 @@ class Store(Protocol):
     async def events(self, after: int | None, limit: int) -> list[Ending]:
         """Ends and retries in commit order, after the entry `after`.
 
-        None gives the last entry alone, or nothing: where a new listener starts. Entries
-        are kept for an hour at least.
+        None gives the last entry alone, or nothing: where a new listener starts. `seq` is
+        above 0 and rises. Entries are kept for an hour at least.
         """
         ...
 
@@ -508,7 +507,7 @@ class Store(Protocol):
         ...
 
     async def metrics(self, since: float) -> list[Bucket]:
-        """The buckets of the minutes from the instant `since` on, by minute and name."""
+        """The buckets of the minutes from that of the instant `since` on, by minute and name."""
         ...
 
     async def reserve(
@@ -524,10 +523,11 @@ class Store(Protocol):
 
         0: the job may start, and its start is recorded at this instant; asking again with
         the same token gives 0 again and records nothing. Otherwise the seconds until the
-        slot that is reserved for this job: the earliest after all starts and slots before
-        it that keeps every window. In no window [t, t + seconds) are there more recorded
-        starts than its limit, also when slots were missed: a job that comes late gets a
-        start only where the starts so far leave room.
+        slot that is reserved for this job: the earliest beside all starts and slots that
+        keeps every window (see `jobmill.limits.slot_for`); asking before it changes nothing.
+        In no window [t, t + seconds) are there more recorded starts than its limit, also when
+        slots were missed: a job that comes late gets a start only where the starts so far
+        leave room. A start or slot is kept for the longest of its `windows`.
         """
         ...
 
@@ -547,7 +547,9 @@ class Store(Protocol):
         """Write a document, or remove it where `value` is None; its new version.
 
         `version` None writes in any case; 0 only where there is none; another number only
-        where that is the version now. None is the answer where it was not written.
+        where that is the version now. The answer is 0 where there is no document now, and None
+        where nothing was done because the version is another.
+        Wakes workers.
         """
         ...
 
@@ -566,13 +568,13 @@ class Store(Protocol):
 
         Where the document `schedule` of space "schedules" has `version`: write `value`,
         the history `entries` (pairs of key and value) into the space "history:" and the
-        schedule's name, of which the `keep` greatest keys stay, and add `jobs`, atomically.
-        Otherwise nothing is written.
+        schedule's name, of which the `keep` greatest keys stay, and add `jobs` as `add` does,
+        atomically. Otherwise, and where there is no such document, nothing is written.
         """
         ...
 
     async def prune(self, limit: int, *, now: float | None = None) -> int:
-        """Remove at most `limit` records whose time has come; how many.
+        """Remove at most `limit` records whose time has come, the first due first; how many.
 
         Old events, metric buckets (kept 8 days), error groups (kept 30 days) and rate
         windows go with them.
@@ -583,7 +585,7 @@ class Store(Protocol):
         """Return when one of the topics was told since the last wait, or after `timeout`.
 
         A hint only: it may return early for nothing, and a wake-up may be lost. JOBS is
-        told by `add`, `move`, `run`s that come due and documents; `topic_of_job` by the end
-        of that job, where somebody waits for it.
+        told by `add`, moves and documents, as they say, not by the mere passing of time;
+        `topic_of_job` by the end of that job, where somebody waits for it.
         """
         ...

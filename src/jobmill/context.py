@@ -1,0 +1,184 @@
+"""What a running job is told and can say."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, assert_never
+
+from jobmill.errors import ConfigError, JobCancelled, JobsError, JobTimeout, LeaseLost
+
+if TYPE_CHECKING:
+    from jobmill.queue import Queue
+
+AbortReason: TypeAlias = Literal["cancelled", "timeout", "shutdown", "lease_lost"]
+ProgressSink: TypeAlias = Callable[[float, str | None], Awaitable[None]]
+LogSink: TypeAlias = Callable[[str, dict[str, Any]], None]
+
+P_co = TypeVar("P_co", covariant=True)
+
+_FULL = 100.0
+
+
+class AbortSignal:
+    """Tells a run that it should stop, and why; any thread may ask it or send it."""
+
+    __slots__ = ("_lock", "_reason", "_waiters")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reason: AbortReason | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+
+    @property
+    def aborted(self) -> bool:
+        """Whether the run should stop."""
+        return self._reason is not None
+
+    @property
+    def reason(self) -> AbortReason | None:
+        """Why the run should stop; None while it may go on."""
+        return self._reason
+
+    def abort(self, reason: AbortReason) -> bool:
+        """Ask the run to stop; the first reason stays. False where one was given before."""
+        with self._lock:
+            if self._reason is not None:
+                return False
+            self._reason = reason
+            waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            try:
+                waiter.get_loop().call_soon_threadsafe(_release, waiter)
+            except RuntimeError:
+                # The waiter's loop is closed, so nobody waits there any more.
+                continue
+        return True
+
+    async def wait(self) -> None:
+        """Return as soon as the run should stop."""
+        with self._lock:
+            if self._reason is not None:
+                return
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            with self._lock:
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
+
+    def raise_if_aborted(self) -> None:
+        """Raise where the run should stop: JobTimeout, LeaseLost or JobCancelled, by the reason.
+
+        A shutdown raises JobCancelled too, with the reason "shutdown"; the job is handed back,
+        not cancelled.
+        """
+        match self._reason:
+            case None:
+                return
+            case "timeout":
+                raise JobTimeout
+            case "lease_lost":
+                raise LeaseLost
+            case "cancelled" | "shutdown":
+                message = f"the run was aborted: {self._reason}"
+                raise JobCancelled(message, reason=self._reason)
+            case _:
+                assert_never(self._reason)
+
+    def __repr__(self) -> str:
+        return f"AbortSignal(reason={self._reason!r})"
+
+
+def _release(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+class JobContext(Generic[P_co]):
+    """One run of one job, as its handler sees it."""
+
+    __slots__ = (
+        "_log_sink",
+        "_progress_sink",
+        "attempt",
+        "enqueued_at",
+        "job_id",
+        "job_name",
+        "max_attempts",
+        "metadata",
+        "payload",
+        "queue",
+        "queue_name",
+        "signal",
+        "started_at",
+        "state",
+    )
+
+    def __init__(  # noqa: PLR0913 - the facts of a run, each by its name
+        self,
+        *,
+        job_id: str,
+        job_name: str,
+        queue_name: str,
+        payload: P_co,
+        attempt: int,
+        max_attempts: int,
+        enqueued_at: datetime,
+        started_at: datetime,
+        signal: AbortSignal,
+        metadata: Mapping[str, str],
+        queue: Queue,
+        state: Any,
+        progress_sink: ProgressSink,
+        log_sink: LogSink,
+    ) -> None:
+        self.job_id = job_id
+        self.job_name = job_name
+        self.queue_name = queue_name
+        self.payload = payload
+        self.attempt = attempt
+        self.max_attempts = max_attempts
+        self.enqueued_at = enqueued_at
+        self.started_at = started_at
+        self.signal = signal
+        self.metadata = metadata
+        self.queue = queue
+        self.state = state
+        self._progress_sink = progress_sink
+        self._log_sink = log_sink
+
+    async def update_progress(self, value: float, note: str | None = None) -> None:
+        """Say how far the job is, from 0 to 100; stored at most once a second and at the end."""
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 <= value <= _FULL:
+            message = f"value: {value!r} is no progress; give a number from 0 to 100"
+            raise ConfigError(message, field="value")
+        if note is not None and not isinstance(note, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            message = f"note: {type(note).__name__} is no text; give a string or None"
+            raise ConfigError(message, field="note")
+        await self._progress_sink(float(value), note)
+
+    def log(self, message: str, /, **fields: Any) -> None:
+        """Keep a line with the job; the last 100 are kept."""
+        self._log_sink(message, fields)
+
+    def __repr__(self) -> str:
+        return f"JobContext(job_id={self.job_id!r}, job_name={self.job_name!r})"
+
+
+CURRENT: ContextVar[JobContext[Any]] = ContextVar("jobmill_current")
+
+
+def current_context() -> JobContext[Any]:
+    """The context of the job that is running here."""
+    try:
+        return CURRENT.get()
+    except LookupError:
+        message = "no job is running here; current_context() works inside a job's handler only"
+        raise JobsError(message) from None
