@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from jobmill.errors import StoreUnavailable
 from jobmill.run import Run
-from jobmill.store import Claim, Claimed, Move, Moved, Store, Want
+from jobmill.slots import Slots
+from jobmill.store import JOBS, Claim, Move, Moved, Store, Want
 
 if TYPE_CHECKING:
     from jobmill.queue import Queue
@@ -24,52 +27,13 @@ _SETTLED_AT_ONCE: Final = 1_000
 _AT_ONCE: Final = 0.0
 
 
-class Grant(NamedTuple):
-    """How many jobs a feed may claim now, and what runs beside them."""
-
-    limit: int
-    room: Literal["busy", "idle", "alone"]
-
-
-class Slots(Protocol):
-    """What a feed asks of its worker."""
-
-    @property
-    def quiet(self) -> bool:
-        """Whether nothing is to be claimed any more."""
-        ...
-
-    def grant(self, feed: Feed) -> Grant:
-        """Reserve slots for a claim; they stay reserved until `give_back`."""
-        ...
-
-    def give_back(self, feed: Feed) -> None:
-        """The claim is over: its reserved slots are taken by `start`, or free."""
-        ...
-
-    def start(self, feed: Feed, claim: Claim, claimed_at: float) -> None:
-        """Run the claim."""
-        ...
-
-    def cancel(self, run: Run) -> None:
-        """Tell the run that its job was asked to cancel."""
-        ...
-
-    def suspect_waits(self, feed: Feed, *, waits: bool) -> None:
-        """Say whether this queue has a suspect that needs the worker for itself."""
-        ...
-
-    def boot(self) -> float:
-        """The clock that counts suspended time."""
-        ...
-
-    def next_token(self) -> str:
-        """A token that was never used before."""
-        ...
-
-
 class Feed:
-    """One queue of a worker."""
+    """One queue of a worker.
+
+    `start` runs a claim that was made at the given instant of `boot`, the clock that counts
+    suspended time; `cancel` tells a run that its job was asked to cancel; `stir` wakes the
+    worker's other feeds.
+    """
 
     def __init__(
         self,
@@ -78,8 +42,14 @@ class Feed:
         store: Store,
         runner: Runner,
         slots: Slots,
-        worker: str,
         names: tuple[str, ...] | None,
+        feeds: int,
+        worker: str,
+        tokens: Iterator[str],
+        boot: Callable[[], float],
+        start: Callable[[Feed, Claim, float], None],
+        cancel: Callable[[Run], None],
+        stir: Callable[[Feed], None],
     ) -> None:
         self.queue = queue
         self.store = store
@@ -88,12 +58,17 @@ class Feed:
         self.held: dict[str, Run] = {}
         """The runs whose leases this worker holds, from the claim until they are settled."""
         self._slots = slots
-        self._worker = worker
         self._names = names
+        self._worker = worker
+        self._tokens = tokens
+        self._boot = boot
+        self._start = start
+        self._cancel = cancel
+        self._stir = stir
+        self._feeds = feeds
         self._outbox: list[tuple[Run | None, Move]] = []
         self._unsure: Want | None = None
         self._asked_at = float("-inf")
-        self._next_due: float | None = None
         self._pause = _FIRST_PAUSE
         self._down = False
 
@@ -112,30 +87,28 @@ class Feed:
         self.wake.set()
 
     async def loop(self, finished: Callable[[], bool]) -> None:
-        """Claim and settle until `finished`."""
+        """Claim and settle until `finished`; a store that cannot be reached is waited for."""
         loop = asyncio.get_running_loop()
         while not finished():
             self.wake.clear()
             try:
-                delay = await self._turn(loop)
+                delay = await self._turn()
             except StoreUnavailable as error:
-                delay = self._unreachable(error)
-                # Nothing can be done before the store is back, so no wake-up helps.
-                await asyncio.sleep(delay)
+                # Only the store's return helps now, so no wake-up cuts this short.
+                await asyncio.sleep(self._unreachable(error))
                 continue
             except Exception:
+                self.runner.faults["claim"] += 1
                 log.exception("claiming from %s failed", self.queue.name)
                 await asyncio.sleep(_MAX_PAUSE)
                 continue
-            self._reachable()
+            if self._down:
+                log.info("the store of %s is back", self.queue.name)
+            self._down, self._pause = False, _FIRST_PAUSE
             if delay > 0 and not self.wake.is_set():
                 timer = loop.call_later(delay, self.wake.set)
                 await self.wake.wait()
                 timer.cancel()
-
-    async def flush(self) -> None:
-        """Settle what is left, once."""
-        await self._settle()
 
     async def listen(self) -> None:
         """Wake up whenever the store says that there may be something to do."""
@@ -144,5 +117,106 @@ class Feed:
                 await self.store.wait((JOBS,), self.queue.poll_interval)
             except StoreUnavailable:
                 await asyncio.sleep(_MAX_PAUSE)
-            self._hinted = True
             self.wake.set()
+
+    async def flush(self) -> None:
+        """Settle what is left, once, and claim nothing."""
+        if self._unsure is not None:
+            await self._claim(self._unsure, self._boot())
+        await self._settle()
+
+    async def write_notes(self) -> None:
+        """Store what the runs have reported."""
+        runs = [run for run in self.held.values() if run.dirty]
+        notes = {run.claim.id: note for run in runs if (note := run.note()) is not None}
+        if not notes:
+            return
+        beats = await self.store.renew([run.lease for run in runs], self.queue.lease, notes)
+        for run, beat in zip(runs, beats, strict=True):
+            if beat != "lost":
+                run.noted(notes[run.claim.id])
+
+    async def _turn(self) -> float:
+        """One call to the store, where there is need of one; seconds until the next."""
+        if self._slots.quiet:
+            await self.flush()
+            return self.queue.poll_interval
+        boot = self._boot()
+        if self._unsure is not None:
+            return await self._claim(self._unsure, boot)
+        rest = self._asked_at + self.queue.poll_interval - boot
+        grant = self._slots.grant(self, self._feeds, lease=self.queue.lease, now=boot)
+        if not grant.limit and not self._outbox and rest > 0:
+            # Full: only lapsed leases are left to be looked for, and that is not urgent.
+            self._give_back()
+            return rest
+        self._asked_at = boot
+        want = Want(
+            worker=self._worker,
+            token=next(self._tokens),
+            limit=grant.limit,
+            lease=self.queue.lease,
+            names=self._names,
+            room=grant.room,
+        )
+        return await self._claim(want, boot)
+
+    async def _claim(self, want: Want, boot: float) -> float:
+        """Claim; the slots stay reserved until it is known what was claimed."""
+        batch = self._outbox[:_SETTLED_AT_ONCE]
+        self._unsure = msgspec.structs.replace(want, repeat=True)
+        claimed = await self.store.claim(want, [move for _, move in batch])
+        self._unsure = None
+        self._settled(batch, claimed.moved)
+        # What was claimed by an earlier, lost reply has been leased for longer than this call.
+        since = self._asked_at if want.repeat else boot
+        for claim in claimed.lapsed:
+            log.warning("the worker of %s died; its lease lapsed", claim.id)
+            self._outbox.append((None, self.runner.settle_lapse(claim)))
+        for lease in claimed.asked:
+            run = self.held.get(lease.job_id)
+            if run is not None and run.claim.token == lease.token:
+                self._cancel(run)
+        self._slots.suspect_waits(self, boot, waits=claimed.suspect_waits)
+        for claim in claimed.claims:
+            self._start(self, claim, since)
+        self._give_back()
+        if self._outbox or (want.limit and len(claimed.claims) >= want.limit):
+            return _AT_ONCE
+        due = claimed.next_due
+        pause = self.queue.poll_interval
+        return pause if due is None else min(pause, max(0.0, due - claimed.now))
+
+    def _give_back(self) -> None:
+        if self._slots.give_back(self):
+            self._stir(self)
+
+    async def _settle(self) -> None:
+        while batch := self._outbox[:_SETTLED_AT_ONCE]:
+            self._settled(batch, await self.store.move([move for _, move in batch]))
+
+    def _settled(self, batch: Sequence[tuple[Run | None, Move]], moved: Sequence[Moved]) -> None:
+        del self._outbox[: len(batch)]
+        for (run, move), answer in zip(batch, moved, strict=True):
+            if run is not None:
+                self._forget(run)
+            if answer.status in ("applied", "already"):
+                continue
+            self.runner.faults["stale settle"] += 1
+            log.warning(
+                "%s of %s came too late (%s): the job is no longer this worker's",
+                move.event,
+                move.job_id,
+                answer.status,
+            )
+
+    def _forget(self, run: Run) -> None:
+        if self.held.get(run.claim.id) is run:
+            del self.held[run.claim.id]
+
+    def _unreachable(self, error: StoreUnavailable) -> float:
+        if not self._down:
+            log.warning("the store of %s cannot be reached: %s", self.queue.name, error)
+        self._down = True
+        pause, self._pause = self._pause, min(_MAX_PAUSE, self._pause * 2)
+        return pause

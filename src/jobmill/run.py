@@ -13,6 +13,10 @@ from jobmill.states import Claim, Note
 from jobmill.store import KEPT_LINES, Lease
 
 
+class Abandoned(BaseException):
+    """The run's thread goes on, but its loop ends: nothing is to be settled."""
+
+
 class Run:
     """A claim from the moment it is claimed to the moment it is settled."""
 

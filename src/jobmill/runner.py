@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from jobmill.backoff import chosen_delay, retry_delay
-from jobmill.context import CURRENT, JobContext
+from jobmill.context import CURRENT, AbortReason, JobContext
 from jobmill.errors import (
     Cancel,
     Fail,
@@ -41,6 +41,7 @@ from jobmill.executors import (
 from jobmill.job import JobDefinition, JobMiddleware, lookup
 from jobmill.middleware import Gate, Refused, compose_middleware, first_wait, gates_of
 from jobmill.records import JobError
+from jobmill.run import Abandoned, Run
 from jobmill.states import (
     Claim,
     Failure,
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
     from jobmill.deadlines import Deadlines
     from jobmill.options import JobOptions
     from jobmill.queue import Queue
-    from jobmill.run import Run
 
 log: Final = logging.getLogger("jobmill.worker")
 
@@ -108,8 +108,9 @@ class Runner:
         deadlines: Deadlines,
         threads: ThreadExecutor,
         processes: ProcessExecutor,
-        abort: Callable[[Run, str], None],
+        abort: Callable[[Run, AbortReason], None],
         interrupt: Callable[[], None],
+        stopping: Callable[[], bool],
     ) -> None:
         self._queue = queue
         self._deadlines = deadlines
@@ -117,6 +118,7 @@ class Runner:
         self._processes = processes
         self._abort = abort
         self._interrupt = interrupt
+        self._stopping = stopping
         self._plans: dict[str, _Plan] = {}
         self.state: Any = None
         """What the queue's lifespan gave."""
@@ -132,7 +134,7 @@ class Runner:
         try:
             payload = plan.definition.decode_payload(claim.payload)
         except PayloadError as error:
-            return after_failure(claim, self._failure(run, error), retryable=False, delay=0.0)
+            return after_failure(claim, failure_of(run, error), retryable=False, delay=0.0)
         ctx = self._context(run, plan, payload)
         token = CURRENT.set(ctx)
         try:
@@ -167,7 +169,7 @@ class Runner:
                 return None
             if run.signal.reason == "cancelled":
                 cancelled = JobCancelled("the job was cancelled while it ran")
-                return after_cancel(claim, self._failure(run, cancelled), run.note())
+                return after_cancel(claim, failure_of(run, cancelled), run.note())
             if run.signal.reason == "timeout":
                 timeout = JobTimeout(f"the attempt ran longer than {claim.policy.timeout:g} s")
                 return await self._after_error(run, plan, ctx, timeout)
@@ -188,6 +190,8 @@ class Runner:
         )
         run.cuttable = True
         try:
+            if run.signal.aborted:
+                return None, asyncio.CancelledError()
             before = plan.definition.hooks.before_run
             if before is not None:
                 await self._bounded(before, ctx)
@@ -195,12 +199,17 @@ class Runner:
             if plan.chain is None:
                 return await innermost(), None
             return await plan.chain(ctx, innermost), None
+        except Abandoned:
+            raise
         except BaseException as error:  # noqa: BLE001  whatever a handler raises is an outcome
             if isinstance(error, KeyboardInterrupt):
                 run.signal.abort("shutdown")
                 self._interrupt()
             current = asyncio.current_task()
             while current is not None and current.cancelling():
+                if self._stopping():
+                    # The loop is being closed under the run, which did nothing wrong.
+                    run.signal.abort("shutdown")
                 current.uncancel()
             return None, error
         finally:
@@ -238,7 +247,7 @@ class Runner:
                 await asyncio.wait([future])
             except asyncio.CancelledError:
                 if run.abandoned:
-                    raise
+                    raise Abandoned from None
                 cancelled = True
         if cancelled and not run.signal.aborted:
             raise asyncio.CancelledError
@@ -272,7 +281,7 @@ class Runner:
             return after_snooze(claim, max(0.0, error.delay), note=run.note())
         if isinstance(error, Cancel):
             cancelled = JobCancelled(error.reason or None, reason=error.reason)
-            return after_cancel(claim, self._failure(run, cancelled), run.note())
+            return after_cancel(claim, failure_of(run, cancelled), run.note())
         if run.signal.reason == "shutdown" and isinstance(error, _HANDED_BACK):
             return after_stop(claim, note=run.note())
 
@@ -286,7 +295,7 @@ class Runner:
         decide = after_timeout if run.signal.reason == "timeout" else after_failure
         move = decide(
             claim,
-            self._failure(run, shown),
+            failure_of(run, shown),
             retryable=retryable,
             delay=self._retry_delay(claim, plan, error) if retryable else 0.0,
             note=run.note(),
@@ -390,15 +399,17 @@ class Runner:
         memo = msgspec.json.encode(_Putting(before.unknown_since, before.times + 1))
         return after_snooze(claim, delay, untried=True, memo=memo)
 
-    def _failure(self, run: Run, error: BaseException) -> Failure:
-        return _failure(run.claim, error, run.now())
-
 
 _PUTTING: Final = msgspec.json.Decoder(_Putting)
 _HANDED_BACK: Final = (asyncio.CancelledError, ChildDied, JobCancelled, KeyboardInterrupt)
 """What a run ends with because its worker stops, and not by itself."""
 _ODD_FAILURES: Final = (asyncio.CancelledError, SystemExit)
 """What is retried although it is no Exception."""
+
+
+def failure_of(run: Run, error: BaseException) -> Failure:
+    """What is kept of an error of this run."""
+    return _failure(run.claim, error, run.now())
 
 
 def _failure(claim: Claim, error: BaseException, at: float) -> Failure:

@@ -1,0 +1,80 @@
+"""Who may run beside whom in one worker: free slots, and suspects that run alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable
+from typing import Literal, NamedTuple
+
+from jobmill.run import Run
+
+
+class Grant(NamedTuple):
+    """How many jobs may be claimed now, and what will run beside them."""
+
+    limit: int
+    room: Literal["busy", "idle", "alone"]
+
+
+class Slots:
+    """The slots of a worker, shared by the feeds of its queues.
+
+    A claim reserves its slots before it is asked, so that a claim is a start. An idle worker
+    reserves them all, since what it gets may be a suspect, which runs alone. A worker that
+    is busy leaves suspects to others; when one has waited for a lease, it claims nothing
+    more until it is idle, and then takes the suspect.
+    """
+
+    def __init__(self, concurrency: int) -> None:
+        self.concurrency = concurrency
+        self.quiet = False
+        """Whether nothing is to be claimed any more."""
+        self.idle = asyncio.Event()
+        """Set while nothing runs."""
+        self.idle.set()
+        self.running: set[Run] = set()
+        self._reserved: dict[Hashable, int] = {}
+        self._suspects: dict[Hashable, float] = {}
+
+    def grant(self, feed: Hashable, feeds: int, *, lease: float, now: float) -> Grant:
+        """Reserve slots for one claim of `feed`, one of `feeds`, until it gives them back."""
+        taken = len(self.running) + sum(self._reserved.values())
+        free = self.concurrency - taken
+        suspect = any(run.claim.suspect for run in self.running)
+        idle = not taken
+        since = self._suspects.get(feed)
+        patient = since is None or now - since <= lease
+        others = any(
+            now - seen > lease for other, seen in self._suspects.items() if other is not feed
+        )
+        grant = Grant(0, "busy")
+        if self.quiet or suspect or free < 1 or (not idle and not patient):
+            pass
+        elif not patient:
+            grant = Grant(1, "alone")
+        elif not others:
+            grant = Grant(-(-free // feeds), "idle" if idle else "busy")
+        self._reserved[feed] = self.concurrency if grant.room != "busy" else grant.limit
+        return grant
+
+    def give_back(self, feed: Hashable) -> bool:
+        """End the reservation of `feed`; whether that may help another."""
+        return self._reserved.pop(feed, 0) > 0
+
+    def begin(self, run: Run) -> None:
+        """A run starts."""
+        self.running.add(run)
+        self.idle.clear()
+
+    def end(self, run: Run) -> None:
+        """A run is over."""
+        self.running.discard(run)
+        if not self.running:
+            self.idle.set()
+
+    def suspect_waits(self, feed: Hashable, now: float, *, waits: bool) -> None:
+        """Note whether `feed` has a suspect that was left, and since when."""
+        if waits:
+            self._suspects.setdefault(feed, now)
+        else:
+            self._suspects.pop(feed, None)

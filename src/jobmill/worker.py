@@ -1,0 +1,377 @@
+"""Runs the jobs of queues: slots, leases, deadlines, and a stop that loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import logging
+import os
+import platform
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from contextvars import Context
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
+
+from jobmill.context import AbortReason
+from jobmill.deadlines import Deadlines
+from jobmill.errors import ConfigError, StoreUnavailable
+from jobmill.executors import ProcessExecutor, ThreadExecutor
+from jobmill.feed import Feed
+from jobmill.job import JobDefinition
+from jobmill.options import check_duration, check_whole
+from jobmill.renewal import Held, Renewer
+from jobmill.run import Abandoned, Run
+from jobmill.runner import Runner, failure_of
+from jobmill.slots import Slots
+from jobmill.states import Claim, Move, after_failure, after_stop
+from jobmill.store import Store
+
+if TYPE_CHECKING:
+    from jobmill.queue import Queue
+
+log: Final = logging.getLogger("jobmill.worker")
+
+PRUNE_INTERVAL: Final = 5.0
+PRUNED_AT_ONCE: Final = 1_000
+NOTES_INTERVAL: Final = 1.0
+STUCK_AFTER: Final = 10.0
+"""Seconds after which a run that goes on although it was cut is reported as stuck."""
+LAST_SETTLE: Final = 5.0
+"""Seconds that a stop waits for the store to take the last outcomes."""
+
+Jobs = Sequence[JobDefinition[Any, Any] | str] | JobDefinition[Any, Any]
+
+
+class Worker:
+    """Claims jobs of one or more queues, runs them and settles them.
+
+    `concurrency` is how many jobs run at once, over all its queues; without it, the highest
+    of theirs. `jobs` restricts it to these. `stall_after`: seconds of a blocked event loop
+    after which it gives its leases up.
+    """
+
+    def __init__(
+        self,
+        queues: Queue | Sequence[Queue],
+        *,
+        concurrency: int | None = None,
+        jobs: Jobs | None = None,
+        stall_after: float = 600.0,
+    ) -> None:
+        self._queues = tuple(queues) if isinstance(queues, Sequence) else (queues,)
+        if not self._queues:
+            message = "queues: a worker needs one queue at least"
+            raise ConfigError(message, field="queues")
+        self.concurrency = (
+            max(queue.concurrency for queue in self._queues)
+            if concurrency is None
+            else check_whole("concurrency", concurrency, 1)
+        )
+        self._names = _names(jobs)
+        self._stall_after = check_duration("stall_after", stall_after, positive=True)
+        self._seams = self._queues[0].seams
+        start = f"{self._seams.random.getrandbits(64):016x}"
+        self.id: Final = f"{platform.node()}:{os.getpid()}:{start[:8]}"
+        """What this worker is called in its jobs' records."""
+        self._tokens = (f"{start}.{n}" for n in count(1))
+        self._slots = Slots(self.concurrency)
+        self._feeds: list[Feed] = []
+        self._settle_until = float("inf")
+        self._interrupted: asyncio.Task[None] | None = None
+        self._lingers = False
+        self._main: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Run jobs until stopped.
+
+        Raises: RuntimeError where it was run before; SchemaMismatch and ConfigError where a
+        store cannot be used at all. A store that cannot be reached is waited for.
+        """
+        if self._main is not None:
+            message = "this worker was run before; make a new one"
+            raise RuntimeError(message)
+        self._loop = asyncio.get_running_loop()
+        self._main = self._loop.create_task(self._live(), name="jobmill worker")
+        try:
+            await asyncio.shield(self._main)
+        except asyncio.CancelledError:
+            if not self._main.done():
+                await self.stop(timeout=0)
+            raise
+        if self._interrupted is not None:
+            raise KeyboardInterrupt
+
+    def quiet(self) -> None:
+        """Claim no more; running jobs go on."""
+        self._slots.quiet = True
+        self._stir()
+
+    async def stop(self, timeout: float = 30.0) -> None:
+        """Claim no more, wait up to `timeout` seconds for running jobs, hand back the rest.
+
+        What cannot be stopped, a thread or a handler that ignores its cancellation, keeps
+        its lease until it, or the process, ends.
+        """
+        self.quiet()
+        if self._main is None or self._main.done():
+            return
+        if not await self._becomes_idle(timeout):
+            await self._abort_all()
+        self._settle_until = self._loop.time() + LAST_SETTLE
+        self._stir()
+        if not self._lingers:
+            await asyncio.wait([self._main])
+
+    async def _live(self) -> None:
+        self._deadlines = Deadlines(self._loop)
+        self._threads = ThreadExecutor()
+        self._processes = ProcessExecutor(self.concurrency)
+        async with AsyncExitStack() as stack:
+            stack.callback(self._deadlines.close)
+            stack.callback(self._threads.close)
+            stack.push_async_callback(self._processes.close)
+            for queue in self._queues:
+                feed = self._feed(queue)
+                if not await self._opened(feed):
+                    return
+                stack.push_async_callback(feed.store.close)
+                if queue.lifespan is not None:
+                    feed.runner.state = await stack.enter_async_context(queue.lifespan(queue))
+                self._feeds.append(feed)
+            await self._work()
+
+    async def _opened(self, feed: Feed) -> bool:
+        """Open the store, waiting for it where it is away; False where stopped meanwhile."""
+        pause = 0.1
+        while not self._slots.quiet:
+            try:
+                await feed.store.open()
+            except StoreUnavailable as error:
+                log.warning("the store of %s cannot be reached: %s", feed.queue.name, error)
+                await asyncio.sleep(pause)
+                pause = min(2.0, pause * 2)
+            else:
+                return True
+        return False
+
+    async def _work(self) -> None:
+        renewer = Renewer(
+            [Held(f.queue.store.handle(), f.queue.lease, f.held) for f in self._feeds],
+            abort=self._abort,
+            clock=self._seams.clock,
+            stall_after=self._stall_after,
+        )
+        await renewer.start(threads=self._seams.threads)
+        steps: list[tuple[float, Callable[[], Awaitable[None]]]] = []
+        for feed in self._feeds:
+            steps.append((0.0, feed.listen))
+            steps.append((NOTES_INTERVAL, feed.write_notes))
+            steps.append((PRUNE_INTERVAL, partial(_prune, feed)))
+        loops = [self._loop.create_task(feed.loop(self._finished)) for feed in self._feeds]
+        background = [self._loop.create_task(_every(*step)) for step in steps]
+        try:
+            await asyncio.gather(*loops)
+        except asyncio.CancelledError:
+            await self._tear_down(loops)
+            raise
+        finally:
+            for each in background:
+                each.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            if not self._lingers:
+                await renewer.stop()
+
+    def _finished(self) -> bool:
+        if self._loop.time() >= self._settle_until and not self._slots.running:
+            return True
+        done = all(feed.settled and not feed.held for feed in self._feeds)
+        return done and self._settle_until < float("inf")
+
+    async def _tear_down(self, loops: Sequence[asyncio.Task[None]]) -> None:
+        """Stop at once, as far as a loop that is being closed allows it."""
+        self._slots.quiet = True
+        for each in loops:
+            each.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        if self._slots.running:
+            await self._abort_all()
+        for feed in self._feeds:
+            try:
+                async with asyncio.timeout(LAST_SETTLE):
+                    await feed.flush()
+            except (StoreUnavailable, TimeoutError):
+                log.warning("outcomes of %s could not be settled any more", feed.queue.name)
+
+    async def _abort_all(self) -> None:
+        """Abort what runs; what then still runs keeps its lease as long as this process."""
+        grace = max(run.claim.policy.abort_grace for run in self._slots.running)
+        for run in tuple(self._slots.running):
+            self._abort(run, "shutdown")
+        if await self._becomes_idle(grace + 1.0):
+            return
+        for run in self._slots.running:
+            run.abandoned = True
+            log.warning("%s cannot be stopped; it keeps its lease", _name(run))
+        if not self._lingers:
+            self._lingers = True
+            atexit.register(self._hand_back_at_exit)
+
+    async def _becomes_idle(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._slots.idle.wait()
+        return self._slots.idle.is_set()
+
+    def _hand_back_at_exit(self) -> None:
+        """The very last act: nothing of this process runs on after it."""
+        for feed in self._feeds:
+            moves = [after_stop(run.claim) for run in feed.held.values()]
+            if not moves:
+                continue
+            try:
+                asyncio.run(_move_once(feed.queue.store.handle(), moves))
+            except Exception as error:  # noqa: BLE001  the leases lapse instead
+                log.warning("jobs of %s could not be handed back: %s", feed.queue.name, error)
+
+    # -- its runs ---------------------------------------------------------------------------
+
+    def _feed(self, queue: Queue) -> Feed:
+        runner = Runner(
+            queue,
+            deadlines=self._deadlines,
+            threads=self._threads,
+            processes=self._processes,
+            abort=self._abort,
+            interrupt=self._interrupt,
+            stopping=self._is_stopping,
+        )
+        return Feed(
+            queue,
+            store=queue.store.handle(),
+            runner=runner,
+            slots=self._slots,
+            names=self._names,
+            feeds=len(self._queues),
+            worker=self.id,
+            tokens=self._tokens,
+            boot=self._seams.clock.boot,
+            start=self._start,
+            cancel=partial(self._abort, reason="cancelled"),
+            stir=self._stir,
+        )
+
+    def _start(self, feed: Feed, claim: Claim, claimed_at: float) -> None:
+        run = Run(claim, self._seams.clock, claimed_at)
+        feed.held[claim.id] = run
+        if self._slots.quiet:
+            feed.settle(run, after_stop(claim, untried=True))
+            return
+        self._slots.begin(run)
+        # A context of its own: what the worker was started in is no business of the job.
+        run.asyncio_task = self._loop.create_task(
+            self._execute(feed, run), name=_name(run), context=Context()
+        )
+
+    async def _execute(self, feed: Feed, run: Run) -> None:
+        claim = run.claim
+        try:
+            if self._seams.clock.boot() - run.renewed > feed.queue.lease / 2:
+                await self._check_lease(feed, run)
+            move = await feed.runner.run(run)
+        except Abandoned:
+            # Its thread goes on; so does its lease.
+            self._slots.end(run)
+            return
+        except asyncio.CancelledError:
+            move = after_stop(claim)
+        except Exception as error:
+            log.exception("running %s failed inside jobmill", _name(run))
+            delay = claim.policy.retry_delay
+            move = after_failure(claim, failure_of(run, error), retryable=True, delay=delay)
+        self._slots.end(run)
+        feed.settle(run, move)
+
+    async def _check_lease(self, feed: Feed, run: Run) -> None:
+        """After a freeze: is the job still this worker's, before anything of it runs?"""
+        while True:
+            try:
+                (beat,) = await feed.store.renew([run.lease], feed.queue.lease)
+            except StoreUnavailable:
+                await asyncio.sleep(1.0)
+                continue
+            if beat == "lost":
+                run.signal.abort("lease_lost")
+            run.renewed = self._seams.clock.boot()
+            return
+
+    def _abort(self, run: Run, reason: AbortReason) -> None:
+        """Ask the run to stop, and cancel it when its grace is over."""
+        if run.signal.abort(reason):
+            at = self._loop.time() + run.claim.policy.abort_grace
+            self._deadlines.add(at, partial(self._cut, run))
+
+    def _cut(self, run: Run) -> None:
+        run.cut()
+        if run.cuttable:
+            self._deadlines.add(self._loop.time() + STUCK_AFTER, partial(_report_stuck, run))
+
+    def _interrupt(self) -> None:
+        """A handler raised KeyboardInterrupt: stop, as if it had come from the terminal."""
+        if self._interrupted is None:
+            self._interrupted = self._loop.create_task(self.stop(timeout=0))
+
+    def _is_stopping(self) -> bool:
+        return self._slots.quiet or (self._main is not None and self._main.cancelling() > 0)
+
+    def _stir(self, but: Feed | None = None) -> None:
+        for feed in self._feeds:
+            if feed is not but:
+                feed.wake.set()
+
+
+async def _every(pause: float, step: Callable[[], Awaitable[None]]) -> None:
+    """Keep a background step going, whatever it raises."""
+    while True:
+        try:
+            await step()
+        except StoreUnavailable as error:
+            log.debug("the store cannot be reached: %s", error)
+        except Exception:
+            log.exception("a background step of the worker failed")
+            await asyncio.sleep(1.0)
+        await asyncio.sleep(pause)
+
+
+async def _prune(feed: Feed) -> None:
+    while await feed.store.prune(PRUNED_AT_ONCE) >= PRUNED_AT_ONCE:
+        await asyncio.sleep(0)
+
+
+async def _move_once(store: Store, moves: Sequence[Move]) -> None:
+    async with asyncio.timeout(LAST_SETTLE):
+        await store.open()
+        await store.move(moves)
+        await store.close()
+
+
+def _report_stuck(run: Run) -> None:
+    if run.cuttable:
+        reason = run.signal.reason
+        log.warning("%s is stuck: it goes on %g s after %s", _name(run), STUCK_AFTER, reason)
+
+
+def _name(run: Run) -> str:
+    return f"{run.claim.name} {run.claim.id}"
+
+
+def _names(jobs: Jobs | None) -> tuple[str, ...] | None:
+    if jobs is None:
+        return None
+    some = (jobs,) if isinstance(jobs, JobDefinition) else tuple(jobs)
+    if not some:
+        message = "jobs: give one job at least, or leave it out to run all"
+        raise ConfigError(message, field="jobs")
+    return tuple(each if isinstance(each, str) else each.name for each in some)
