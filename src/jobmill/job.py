@@ -26,7 +26,7 @@ from typing import (
 from jobmill.codec import Codec
 from jobmill.context import JobContext
 from jobmill.errors import ConfigError, DefinitionError, PayloadError
-from jobmill.options import JobOptions, OptionFields, check_job_name, refuse_unknown
+from jobmill.options import JobOptions, OptionFields, Unique, check_job_name, refuse_unknown
 from jobmill.registry import described, register
 from jobmill.signature import (
     arguments_type,
@@ -50,9 +50,7 @@ A = ParamSpec("A")
 AsyncHandler: TypeAlias = Callable[[JobContext[P]], Awaitable[R]]
 SyncHandler: TypeAlias = Callable[[JobContext[P]], R]
 JobHandler: TypeAlias = Union[AsyncHandler[P, R], SyncHandler[P, R]]  # noqa: UP007 - generic at run time
-JobMiddleware: TypeAlias = Callable[
-    [JobContext[Any], Callable[[], Awaitable[Any]]], Awaitable[Any]
-]
+JobMiddleware: TypeAlias = Callable[[JobContext[Any], Callable[[], Awaitable[Any]]], Awaitable[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +118,7 @@ class JobDefinition(Generic[P, R_co]):
         return self.handler(ctx)
 
     @overload
-    def call(self: JobDefinition[None, R]) -> Call[R]: ...
+    def call(self: JobDefinition[None, R], /) -> Call[R]: ...
     @overload
     def call(self, payload: P, /) -> Call[R_co]: ...
     def call(self, payload: Any = None, /) -> Call[Any]:
@@ -147,18 +145,22 @@ class JobDefinition(Generic[P, R_co]):
         """The result that the JSON tells; PayloadError names the part that does not fit."""
         return cast("R_co", self.result_codec.decode(data))
 
-    def unique_key_for(self, payload: object, data: bytes) -> str | None:
-        """The unique key that the options give this payload, of which `data` is the JSON.
+    def unique_key_for(
+        self, payload: object, data: bytes, unique: Unique | None = None
+    ) -> str | None:
+        """The unique key that `unique`, or the job's own option, gives this payload.
 
-        Raises: PayloadError where the job's own function gives no key.
+        `data` is the payload's JSON.
+
+        Raises: PayloadError where a function gives no key.
         """
-        unique = self.options.unique
+        unique = self.options.unique if unique is None else unique
         if unique is None:
             return None
         if not callable(unique):
             return hashlib.sha256(data).hexdigest()
         try:
-            key: object = unique(payload)
+            key: Any = unique(payload)
         except Exception as error:
             message = f"$: the job's unique function refused it: {type(error).__name__}: {error}"
             raise PayloadError(message, path="$") from error
