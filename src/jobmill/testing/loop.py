@@ -238,6 +238,10 @@ class SimLoop(asyncio.BaseEventLoop):
         """The virtual time: SimClock.boot."""
         return self.clock.boot()
 
+    def __hash__(self) -> int:
+        # One for all: a set of pairs of loop and future has the same order in each run, too.
+        return 1
+
     def allow(self, *, steps: int) -> None:
         """Begin to count anew: so many turns more."""
         self._steps = self._max_steps = steps
