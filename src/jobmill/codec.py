@@ -15,6 +15,7 @@ _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 _BRACES_TO_BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _AT = re.compile(r"(?s)(.*) - at (`key` in )?`([^`]*)`")
+_STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 
 
 class Codec:
@@ -114,7 +115,8 @@ class Codec:
         """The path with its keys in place of `[...]`, found by halving the mapping it is in."""
         root = node = msgspec.json.decode(data)
         exact = "$"
-        for name, index in re.findall(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]", path):
+        key: str | int
+        for name, index in _STEP.findall(path):
             if index == "...":
                 if not isinstance(node, dict):
                     return path
@@ -231,5 +233,3 @@ def _raise_at(found: tuple[str, str] | None, cause: Exception | None = None) -> 
     if found is not None:
         path, text = found
         raise PayloadError(f"{path}: {text}", path=path) from cause
-
-

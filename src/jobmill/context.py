@@ -120,7 +120,7 @@ class JobContext(Generic[P_co]):
         "state",
     )
 
-    def __init__(  # noqa: PLR0913 - the facts of a run, each by its name
+    def __init__(
         self,
         *,
         job_id: str,
@@ -155,14 +155,7 @@ class JobContext(Generic[P_co]):
 
     async def update_progress(self, value: float, note: str | None = None) -> None:
         """Say how far the job is, from 0 to 100; stored at most once a second and at the end."""
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0 <= value <= _FULL:
-            message = f"value: {value!r} is no progress; give a number from 0 to 100"
-            raise ConfigError(message, field="value")
-        if note is not None and not isinstance(note, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            message = f"note: {type(note).__name__} is no text; give a string or None"
-            raise ConfigError(message, field="note")
-        await self._progress_sink(float(value), note)
+        await self._progress_sink(_progress(value), _note(note))
 
     def log(self, message: str, /, **fields: Any) -> None:
         """Keep a line with the job; the last 100 are kept."""
@@ -170,6 +163,24 @@ class JobContext(Generic[P_co]):
 
     def __repr__(self) -> str:
         return f"JobContext(job_id={self.job_id!r}, job_name={self.job_name!r})"
+
+
+def _progress(value: object) -> float:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value <= _FULL:
+        message = f"value: {value!r} is no progress; give a number from 0 to 100"
+        raise ConfigError(message, field="value")
+    return float(value)
+
+
+def _note(note: object) -> str | None:
+    if note is None:
+        return None
+    if not isinstance(note, str):
+        message = f"note: {type(note).__name__} is no text; give a string or None"
+        raise ConfigError(message, field="note")
+    # What goes wrong in a note must not fail the job.
+    return note.encode(errors="replace").decode()
 
 
 CURRENT: ContextVar[JobContext[Any]] = ContextVar("jobmill_current")

@@ -17,8 +17,9 @@ Found: TypeAlias = tuple[str, str] | None
 MAX_DEPTH = 64
 
 _MAX_KEY = 100
-_PLAIN = (dict, list, tuple, str, int, float, bool, type(None))
-_LEAVES = (str, int, float, bool, type(None), bytes)
+_PLAIN: tuple[type, ...] = (dict, list, tuple, str, int, float, bool, type(None))
+_LEAVES: tuple[type, ...] = (str, int, float, bool, type(None), bytes, bytearray, memoryview)
+_LISTS: tuple[type, ...] = (list, tuple)
 
 
 def step(path: str, key: object) -> str:
@@ -35,7 +36,7 @@ def equality_is_sure(type_: Any) -> bool:
 
     Raises: TypeError for a type that does not come back from JSON.
     """
-    import msgspec.inspect as inspect  # noqa: PLC0415 - only definitions need it, once each
+    import msgspec.inspect as inspect
 
     sure = True
     for each in _parts(inspect.type_info(type_), set()):
@@ -100,13 +101,13 @@ def _told(_value: object) -> bytes:
 def _loss(value: object, back: object, path: str) -> Found:
     if isinstance(value, Mapping):
         return _mapping_loss(cast("Mapping[object, object]", value), back, path)
+    if isinstance(value, _LEAVES):
+        return _leaf_loss(value, back, path)
     if isinstance(value, Set):
-        if isinstance(back, Set):
-            return None
-        return path, _comes_back(value, back)
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview):
+        return None if isinstance(back, Set) else (path, _comes_back(cast("object", value), back))
+    if isinstance(value, Sequence):
         items = cast("Sequence[object]", value)
-        if not isinstance(back, list | tuple):
+        if not isinstance(back, _LISTS):
             return _leaf_loss(items, back, path)
         others = cast("Sequence[object]", back)
         if len(items) != len(others):
@@ -180,7 +181,7 @@ def _kind(value: object) -> str:
 def _children(value: object) -> Iterator[tuple[object, object]] | None:
     if isinstance(value, Mapping):
         return iter(cast("Mapping[object, object]", value).items())
-    if isinstance(value, Sequence | Set) and not isinstance(value, bytearray | memoryview):
+    if isinstance(value, Sequence | Set):
         return enumerate(cast("Sequence[object]", value))
     fields = _fields(value)
     if fields is None:
@@ -217,7 +218,7 @@ def _names(back: object) -> dict[object, object] | None:
         if back.__struct_config__.tag_field is not None:
             held[back.__struct_config__.tag_field] = back.__struct_config__.tag
     elif hasattr(cls, "model_validate_json"):
-        held |= cast("dict[str, object]", getattr(back, "model_extra", None) or {})
+        held |= cast("dict[object, object]", getattr(back, "model_extra", None) or {})
         for name, field in cls.model_fields.items():
             for alias in (field.alias, field.validation_alias, field.serialization_alias):
                 if isinstance(alias, str):
@@ -225,14 +226,14 @@ def _names(back: object) -> dict[object, object] | None:
     return held
 
 
-def _generated(cls: type) -> bool:
-    params = cast("Any", cls).__dataclass_params__ if dataclasses.is_dataclass(cls) else None
+def _generated(cls: Any) -> bool:
+    params = getattr(cls, "__dataclass_params__", None)
     if params is None or not params.eq:
         return False
     # The comparison that @dataclass writes is compiled from text; one written by hand is not.
     code = getattr(cls.__eq__, "__code__", None)
     written = code is not None and code.co_filename == "<string>"
-    return written and all(field.compare for field in dataclasses.fields(cast("Any", cls)))
+    return written and all(field.compare for field in dataclasses.fields(cls))
 
 
 def _parts(info: object, seen: set[int]) -> Iterator[object]:

@@ -50,9 +50,7 @@ A = ParamSpec("A")
 AsyncHandler: TypeAlias = Callable[[JobContext[P]], Awaitable[R]]
 SyncHandler: TypeAlias = Callable[[JobContext[P]], R]
 JobHandler: TypeAlias = Union[AsyncHandler[P, R], SyncHandler[P, R]]  # noqa: UP007 - generic at run time
-JobMiddleware: TypeAlias = Callable[
-    [JobContext[Any], Callable[[], Awaitable[Any]]], Awaitable[Any]
-]
+JobMiddleware: TypeAlias = Callable[[JobContext[Any], Callable[[], Awaitable[Any]]], Awaitable[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +118,7 @@ class JobDefinition(Generic[P, R_co]):
         return self.handler(ctx)
 
     @overload
-    def call(self: JobDefinition[None, R]) -> Call[R]: ...
+    def call(self: JobDefinition[None, R], /) -> Call[R]: ...
     @overload
     def call(self, payload: P, /) -> Call[R_co]: ...
     def call(self, payload: Any = None, /) -> Call[Any]:
@@ -158,7 +156,7 @@ class JobDefinition(Generic[P, R_co]):
         if not callable(unique):
             return hashlib.sha256(data).hexdigest()
         try:
-            key: object = unique(payload)
+            key: Any = unique(payload)
         except Exception as error:
             message = f"$: the job's unique function refused it: {type(error).__name__}: {error}"
             raise PayloadError(message, path="$") from error

@@ -328,16 +328,13 @@ def _unique(field: str, value: object) -> Any:
 
 
 def _exceptions(field: str, value: object) -> ExceptionTypes:
-    types: tuple[object, ...] = ()
-    if isinstance(value, type):
-        types = (value,)
-    elif isinstance(value, Iterable) and not isinstance(value, str | bytes):
-        types = tuple(cast("Iterable[object]", value))
-    else:
-        raise _wrong(field, value, "give a tuple of exception types")
+    given: Any = value
+    types: tuple[object, ...] = (given,)
+    if isinstance(given, Iterable) and not isinstance(given, type | str):
+        types = tuple(cast("Iterable[object]", given))
     for each in types:
         if not (isinstance(each, type) and issubclass(each, BaseException)):
-            raise _wrong(field, each, "give exception types only")
+            raise _wrong(field, each, "give exception types, as in (OSError, ValueError)")
     return cast("ExceptionTypes", types)
 
 

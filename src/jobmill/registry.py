@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ def registered() -> Mapping[str, JobDefinition[Any, Any]]:
 
 
 @contextmanager
-def isolated(*, empty: bool = True) -> Iterator[None]:
+def isolated(*, empty: bool = True) -> Generator[None]:
     """Forget, at the end, what was defined inside; `empty` also hides what was there before."""
     before = dict(_definitions)
     if empty:

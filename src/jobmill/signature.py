@@ -8,8 +8,19 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import PurePath
-from typing import Any, ForwardRef, Never, NoReturn, NotRequired, Required, TypedDict, cast, get_args
-from typing import get_origin, get_type_hints
+from typing import (
+    Any,
+    ForwardRef,
+    Never,
+    NoReturn,
+    NotRequired,
+    Required,
+    TypedDict,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from jobmill.context import JobContext
 from jobmill.errors import DefinitionError
@@ -115,7 +126,7 @@ def result_type(handler: Callable[..., Any], signature: inspect.Signature) -> An
 
 def _function(handler: Any) -> Any:
     while isinstance(handler, partial):
-        handler = cast("partial[Any]", handler).func
+        handler = handler.func  # pyright: ignore[reportUnknownMemberType,reportUnknownVariableType]
     if inspect.isroutine(handler) or isinstance(handler, type):
         return handler
     return getattr(handler, "__call__", handler)  # noqa: B004 - the method itself is wanted

@@ -444,7 +444,7 @@ class Store(Protocol):
         error, stores its note, frees the unique key when the job ends, and moves the
         metrics, the error groups (where it has a fingerprint) and the event list with it;
         one that carries the token also replaces result and memo. Where the job was asked to
-        cancel and the rule says so, it ends cancelled. A job that was asked and ends cancelled
+        cancel and the rule says so, it ends cancelled and stays due as it was. A job that was asked and ends cancelled
         has the error that the `cancel` carried, if any, as its last: after the move's own
         where the rule turned it aside, in its place otherwise. With the end the mark is gone.
         An end keeps the record for the policy's `keep_result` (completed) or `keep_failed`
@@ -524,7 +524,7 @@ class Store(Protocol):
         0: the job may start, and its start is recorded at this instant; asking again with
         the same token gives 0 again and records nothing. Otherwise the seconds until the
         slot that is reserved for this job: the earliest beside all starts and slots that
-        keeps every window (see `jobmill.limits.slot_for`); asking before it changes nothing.
+        keeps every window (see `jobmill.limits.slot_for`); asking again never makes it later.
         In no window [t, t + seconds) are there more recorded starts than its limit, also when
         slots were missed: a job that comes late gets a start only where the starts so far
         leave room. A start or slot is kept for the longest of its `windows`.
