@@ -53,14 +53,15 @@ def tick(
     sql = turn.sql("docs")
     there = turn.execute(sql["version"], (turn.queue, _SCHEDULES, schedule)).fetchone()
     if there is None or there[0] != version:
-        return Ticked(None)
-    new = write(turn, _SCHEDULES, schedule, value, version)
+        return Ticked(version=None)
     history = f"history:{schedule}"
     for key, entry in entries:
         write(turn, history, key, entry, None)
-    if turn.execute(sql["keep"], (turn.queue, history, turn.queue, history, keep)).rowcount:
-        turn.number("doc")
-    return Ticked(new, tuple(add(turn, jobs, wake=True)))
+    gone = turn.execute(sql["keep"], (turn.queue, history, turn.queue, history, keep)).rowcount
+    if gone:
+        turn.number("doc", gone)
+    new = write(turn, _SCHEDULES, schedule, value, version)
+    return Ticked(version=new, added=tuple(add(turn, jobs, wake=True)))
 
 
 def events(turn: Turn, after: int | None, limit: int) -> list[Ending]:

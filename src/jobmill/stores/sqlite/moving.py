@@ -156,7 +156,7 @@ class _Changes:
         diverted = bool(job.asked) and rule.if_asked is not None
         after = rule.if_asked if job.asked and rule.if_asked else rule.after
         ends = after in ENDED
-        if ends or (rule.token and not move.untried) or rule.lapses:
+        if ends or rule.token:
             self._figures.count(move, after, job.name, job.run_at, job.started_at)
         if ends or move.event == "retry":
             self._figures.event(job.id, job.name, after if ends else "retried")
@@ -170,7 +170,7 @@ class _Changes:
         job.state = after
         if rule.fresh:
             job.start_over()
-            self._put("start_over", job, (after, job.run_at, job.seq))
+            self._put("start_over", job, (after, job.run_at, job.fingerprint, job.seq))
             self._put("forget_lines", job, (job.seq,))
         else:
             self._set(job, rule, move)

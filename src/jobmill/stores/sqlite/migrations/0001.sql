@@ -16,10 +16,10 @@ CREATE TABLE main.jobmill_numbers (
     event INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
--- seq is the order of acceptance. What changes often comes first and what is large last, so
+-- seq is the order of acceptance, in which no number comes twice. What changes often comes first and what is large last, so
 -- that a change seldom reads the whole row.
 CREATE TABLE main.jobmill_jobs (
-    seq INTEGER PRIMARY KEY,
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
     queue TEXT NOT NULL,
     id TEXT NOT NULL,
     name TEXT NOT NULL,

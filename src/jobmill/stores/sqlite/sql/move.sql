@@ -16,10 +16,11 @@ WHERE seq = ?
 
 -- name: start_over
 UPDATE main.jobmill_jobs
-SET state = ?, run_at = ?, generation = generation + 1, attempts = 0, lapses = 0, suspect = 0,
-    asked = 0, asked_error = NULL, asked_fingerprint = NULL, taken_over = 0, worker = NULL,
-    lease_until = NULL, started_at = NULL, ended_at = NULL, expires_at = NULL, result = NULL,
-    progress = NULL, progress_note = NULL, last_line = NULL, memo = NULL
+SET state = ?, run_at = ?, fingerprint = ?, generation = generation + 1,
+    attempts = 0, lapses = 0, suspect = 0, asked = 0, asked_error = NULL,
+    asked_fingerprint = NULL, taken_over = 0, worker = NULL, lease_until = NULL,
+    started_at = NULL, ended_at = NULL, expires_at = NULL, result = NULL, progress = NULL,
+    progress_note = NULL, last_line = NULL, memo = NULL
 WHERE seq = ?
 
 -- name: forget_lines
