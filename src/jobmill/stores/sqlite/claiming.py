@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from heapq import merge
@@ -110,9 +111,9 @@ def _hand_out(turn: Turn, want: Want, seqs: list[int]) -> list[Claim]:
         turn.sql("claim")["hand_out"],
         (want.token, want.worker, now + want.lease, now, json.dumps(seqs)),
     ).fetchall()
-    for row in rows:
-        turn.count(row[2], "pending", -1)
-        turn.count(row[2], "processing", 1)
+    for name, n in Counter(row[2] for row in rows).items():
+        turn.count(name, "pending", -n)
+        turn.count(name, "processing", n)
     return [_claim_of(row) for row in sorted(rows, key=_place_of)]
 
 
@@ -163,6 +164,8 @@ class _Order:
         with ExitStack() as stack:
             # The cursors step only as far as the merge asks.
             cursors = [stack.enter_context(closing(lane)) for lane in self._lanes(suspect, limit)]
+            if len(cursors) == 1:
+                return cursors[0].fetchall()
             return list(islice(merge(*cursors), limit))
 
     def _lanes(self, suspect: bool, limit: int) -> Iterator[sqlite3.Cursor]:

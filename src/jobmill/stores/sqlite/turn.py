@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from jobmill.clock import SteadyClock
@@ -52,7 +51,7 @@ class Turn:
     ) -> None:
         self._source = source
         self._schema = schema
-        self._counts: Counter[tuple[str, State]] = Counter()
+        self._counts: dict[tuple[str, State], int] = {}
         self.execute = source.execute
         self.executemany = source.executemany
         self.queue = queue
@@ -74,7 +73,8 @@ class Turn:
 
     def count(self, name: str, state: State, by: int) -> None:
         """There are `by` more jobs of this name in this stored state."""
-        self._counts[name, state] += by
+        key = name, state
+        self._counts[key] = self._counts.get(key, 0) + by
 
     def tell_jobs(self) -> None:
         """Wake the workers of the queue, after the commit."""
