@@ -26,7 +26,7 @@ from typing import (
 from jobmill.codec import Codec
 from jobmill.context import JobContext
 from jobmill.errors import ConfigError, DefinitionError, PayloadError
-from jobmill.options import JobOptions, OptionFields, check_job_name, refuse_unknown
+from jobmill.options import JobOptions, OptionFields, Unique, check_job_name, refuse_unknown
 from jobmill.registry import described, register
 from jobmill.signature import (
     arguments_type,
@@ -145,12 +145,16 @@ class JobDefinition(Generic[P, R_co]):
         """The result that the JSON tells; PayloadError names the part that does not fit."""
         return cast("R_co", self.result_codec.decode(data))
 
-    def unique_key_for(self, payload: object, data: bytes) -> str | None:
-        """The unique key that the options give this payload, of which `data` is the JSON.
+    def unique_key_for(
+        self, payload: object, data: bytes, unique: Unique | None = None
+    ) -> str | None:
+        """The unique key that `unique`, or the job's own option, gives this payload.
 
-        Raises: PayloadError where the job's own function gives no key.
+        `data` is the payload's JSON.
+
+        Raises: PayloadError where a function gives no key.
         """
-        unique = self.options.unique
+        unique = self.options.unique if unique is None else unique
         if unique is None:
             return None
         if not callable(unique):
@@ -190,7 +194,7 @@ class JobDefinition(Generic[P, R_co]):
 _resolving = threading.RLock()
 
 
-class FunctionJob(JobDefinition[dict[str, Any], R_co], Generic[A, R_co]):
+class FunctionJob(JobDefinition[Mapping[str, Any], R_co], Generic[A, R_co]):
     """A job whose handler is a function of plain arguments; its payload is their mapping."""
 
     takes_context = False
@@ -225,6 +229,7 @@ class AsyncFunctionJob(FunctionJob[A, R_co]):
     if TYPE_CHECKING:
 
         def __call__(self, *args: A.args, **kwargs: A.kwargs) -> Coroutine[Any, Any, R_co]:  # type: ignore[override]
+            """Call the async function, as if it were no job; nothing is queued."""
             ...
 
 

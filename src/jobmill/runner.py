@@ -24,7 +24,6 @@ from jobmill.errors import (
     JobTimeout,
     LeaseLost,
     PayloadError,
-    PayloadTooLarge,
     Retry,
     Snooze,
     StoreUnavailable,
@@ -38,9 +37,10 @@ from jobmill.executors import (
     ThreadExecutor,
     matches,
 )
-from jobmill.job import JobDefinition, JobMiddleware, lookup
+from jobmill.job import JobDefinition, JobMiddleware
 from jobmill.middleware import Gate, Refused, compose_middleware, first_wait, gates_of
 from jobmill.records import JobError
+from jobmill.registry import lookup
 from jobmill.run import Abandoned, Run
 from jobmill.states import (
     Claim,
@@ -221,7 +221,7 @@ class Runner:
         definition = plan.definition
         if plan.options.executor == "process":
             fields = ContextFields.of(ctx)
-            return await self._processes.run(
+            encoded = await self._processes.run(
                 definition,
                 run.claim.payload,
                 fields,
@@ -230,6 +230,7 @@ class Runner:
                 on_progress=ctx.update_progress,
                 on_log=run.add_line,
             )
+            return definition.decode_result(encoded)
         if definition.is_async:
             return await definition.invoke(ctx)
         return await self._in_thread(run, partial(definition.invoke, ctx))
@@ -253,15 +254,10 @@ class Runner:
             raise asyncio.CancelledError
         return future.result()
 
-    async def _after_result(
-        self, run: Run, plan: _Plan, ctx: JobContext[Any], result: Any
-    ) -> Move:
+    async def _after_result(self, run: Run, plan: _Plan, ctx: JobContext[Any], result: Any) -> Move:
         definition = plan.definition
         try:
-            encoded = definition.encode_result(result)
-            if len(encoded) > MAX_RESULT_BYTES:
-                message = f"the result is {len(encoded)} bytes of JSON; at most {MAX_RESULT_BYTES}"
-                raise PayloadTooLarge(message, size=len(encoded), limit=MAX_RESULT_BYTES)
+            encoded = definition.encode_result(result, limit=MAX_RESULT_BYTES)
         except PayloadError as error:
             return await self._after_error(run, plan, ctx, Refused(error))
         await self._hook(ctx, "after_run", definition.hooks.after_run, result)

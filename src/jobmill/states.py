@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from jobmill.options import Policy  # noqa: TC001  msgspec reads the annotation at run time
+from jobmill.options import Policy
 
 State = Literal["delayed", "pending", "processing", "completed", "failed", "cancelled"]
 STATES: Final[tuple[State, ...]] = (

@@ -295,7 +295,7 @@ class Worker:
         feed.settle(run, move)
 
     async def _check_lease(self, feed: Feed, run: Run) -> None:
-        """After a freeze: is the job still this worker's, before anything of it runs?"""
+        """After a freeze, before anything of the run starts: see whether its lease is held."""
         while True:
             try:
                 (beat,) = await feed.store.renew([run.lease], feed.queue.lease)
