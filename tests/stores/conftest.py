@@ -11,6 +11,7 @@ import pytest
 from jobmill.clock import Clock
 from jobmill.store import Store
 from jobmill.stores.memory import MemoryStore
+from jobmill.stores.sqlite import SQLiteStore
 
 pytest.register_assert_rewrite("jobmill.testing.contract")
 
@@ -23,8 +24,15 @@ async def open_memory(folder: Path, clock: Clock) -> Store:
     return store
 
 
+async def open_sqlite(folder: Path, clock: Clock) -> Store:
+    store = SQLiteStore(folder / "jobs.db", clock=clock)
+    await store.open()
+    return store
+
+
 STORES: Final[dict[str, Opener]] = {
     "memory": open_memory,
+    "sqlite": open_sqlite,
 }
 
 
