@@ -12,6 +12,8 @@ IN_VENV := PATH="$(abspath $(BIN)):$$PATH"
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
+PRINT_STATES := from jobmill.states import page; print(page(), end="")
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test check style types layers pages soak docs
@@ -40,13 +42,13 @@ layers: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 pages: $(VENV)/.dev
-	$(BIN)/python -m jobmill.states | diff docs/states.md -
+	$(BIN)/python -c "$(PRINT_STATES)" | diff docs/states.md -
 
 soak: $(VENV)/.dev ## run simulations and store tests for long, with thousands of seeds
 	JOBMILL_SOAK=1 $(BIN)/python -m pytest --timeout=7200 $(wildcard tests/sim tests/stores) $(PYTEST_ARGS)
 
 docs: $(VENV)/.dev ## print again the pages that come from code
-	$(BIN)/python -m jobmill.states > docs/states.md.new
+	$(BIN)/python -c "$(PRINT_STATES)" > docs/states.md.new
 	mv docs/states.md.new docs/states.md
 
 $(BIN)/python:

@@ -1,1 +1,91 @@
-"""jobmill: background jobs for Python, on memory, SQLite, Redis or PostgreSQL."""
+"""jobmill: background jobs for Python, with one set of tested promises on every store."""
+
+from jobmill.context import AbortSignal, JobContext, current_context
+from jobmill.errors import (
+    Cancel,
+    ConfigError,
+    CronError,
+    DefinitionError,
+    DuplicateJob,
+    Fail,
+    JobCancelled,
+    JobFailed,
+    JobNotFound,
+    JobsError,
+    JobTimeout,
+    LeaseLost,
+    PayloadError,
+    PayloadTooLarge,
+    Retry,
+    SchemaMismatch,
+    Snooze,
+    StoreError,
+    StoreUnavailable,
+    UnknownJob,
+    Unsupported,
+)
+from jobmill.factory import InMemoryQueue, SQLiteQueue, create_queue
+from jobmill.handle import JobHandle
+from jobmill.job import Call, JobDefinition, JobHandler, JobHooks, JobMiddleware, define_job, job
+from jobmill.middleware import (
+    compose_middleware,
+    create_logging_middleware,
+    create_rate_limit_middleware,
+    create_retry_middleware,
+    create_validation_middleware,
+)
+from jobmill.options import EnqueueOptions, JobOptions
+from jobmill.queue import Queue
+from jobmill.records import JobError, JobInfo, JobPage, QueueStats
+from jobmill.worker import Worker
+
+__all__ = [
+    "AbortSignal",
+    "Call",
+    "Cancel",
+    "ConfigError",
+    "CronError",
+    "DefinitionError",
+    "DuplicateJob",
+    "EnqueueOptions",
+    "Fail",
+    "InMemoryQueue",
+    "JobCancelled",
+    "JobContext",
+    "JobDefinition",
+    "JobError",
+    "JobFailed",
+    "JobHandle",
+    "JobHandler",
+    "JobHooks",
+    "JobInfo",
+    "JobMiddleware",
+    "JobNotFound",
+    "JobOptions",
+    "JobPage",
+    "JobTimeout",
+    "JobsError",
+    "LeaseLost",
+    "PayloadError",
+    "PayloadTooLarge",
+    "Queue",
+    "QueueStats",
+    "Retry",
+    "SQLiteQueue",
+    "SchemaMismatch",
+    "Snooze",
+    "StoreError",
+    "StoreUnavailable",
+    "UnknownJob",
+    "Unsupported",
+    "Worker",
+    "compose_middleware",
+    "create_logging_middleware",
+    "create_queue",
+    "create_rate_limit_middleware",
+    "create_retry_middleware",
+    "create_validation_middleware",
+    "current_context",
+    "define_job",
+    "job",
+]

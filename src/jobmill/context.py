@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import reprlib
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
@@ -118,6 +119,7 @@ class JobContext(Generic[P_co]):
         "signal",
         "started_at",
         "state",
+        "token",
     )
 
     def __init__(
@@ -137,6 +139,7 @@ class JobContext(Generic[P_co]):
         state: Any,
         progress_sink: ProgressSink,
         log_sink: LogSink,
+        token: str = "",
     ) -> None:
         self.job_id = job_id
         self.job_name = job_name
@@ -152,6 +155,7 @@ class JobContext(Generic[P_co]):
         self.state = state
         self._progress_sink = progress_sink
         self._log_sink = log_sink
+        self.token = token
 
     async def update_progress(self, value: float, note: str | None = None) -> None:
         """Say how far the job is, from 0 to 100; stored at most once a second and at the end."""
@@ -166,11 +170,10 @@ class JobContext(Generic[P_co]):
 
 
 def _progress(value: object) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 <= value <= _FULL:
-        message = f"value: {value!r} is no progress; give a number from 0 to 100"
-        raise ConfigError(message, field="value")
-    return float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _FULL:
+        return float(value)
+    message = f"value: {reprlib.repr(value)} is no progress; give a number from 0 to 100"
+    raise ConfigError(message, field="value")
 
 
 def _note(note: object) -> str | None:

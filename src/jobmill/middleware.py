@@ -13,12 +13,14 @@ import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal, Protocol, cast, runtime_checkable
+from datetime import timedelta
+from typing import Any, cast
 
-from jobmill.backoff import backoff_delay
+from jobmill.backoff import retry_delay
 from jobmill.context import JobContext
 from jobmill.errors import ConfigError, Fail, PayloadError
 from jobmill.job import JobMiddleware
+from jobmill.options import BackoffName, Policy, check_duration, check_whole
 from jobmill.store import Window
 
 Next = Callable[[], Awaitable[Any]]
@@ -27,16 +29,10 @@ Gate = Callable[[JobContext[Any]], Awaitable[float]]
 _log = logging.getLogger("jobmill.job")
 
 
-@runtime_checkable
-class Gated(Protocol):
-    """A middleware that is asked before the run begins."""
-
-    gate: Gate
-
-
 def gates_of(layers: Sequence[JobMiddleware]) -> tuple[Gate, ...]:
     """The gates that these layers carry, outermost first."""
-    return tuple(layer.gate for layer in layers if isinstance(layer, Gated))
+    gates: list[Gate | None] = [getattr(layer, "gate", None) for layer in layers]
+    return tuple(gate for gate in gates if gate is not None)
 
 
 class Refused(Fail):
@@ -116,9 +112,10 @@ def create_logging_middleware(
     on_complete: Callable[[JobContext[Any], Any, float], Any] | None = None,
     on_error: Callable[[JobContext[Any], BaseException, float], Any] | None = None,
 ) -> JobMiddleware:
-    """Tell of each run: `on_start(ctx)`, `on_complete(ctx, result, seconds)`, `on_error(ctx, error, seconds)`.
+    """Tell of each run, to callbacks or to the log.
 
-    Sync or async. With no callback at all it writes to the logger `jobmill.job`: the job,
+    `on_start(ctx)`, `on_complete(ctx, result, seconds)`, `on_error(ctx, error, seconds)`, sync
+    or async. With no callback at all it writes to the logger `jobmill.job`: the job,
     its attempt and its duration, never its payload. A callback that raises is logged, and
     changes nothing.
     """
@@ -150,7 +147,9 @@ def create_logging_middleware(
             raise
         seconds = time.perf_counter() - began
         if silent:
-            _log.info("job completed in %.3f s", seconds, extra={**_fields(ctx), "duration": seconds})
+            _log.info(
+                "job completed in %.3f s", seconds, extra={**_fields(ctx), "duration": seconds}
+            )
         await tell(ctx, on_complete, result, seconds)
         return result
 
@@ -203,10 +202,7 @@ def create_rate_limit_middleware(
     ):
         if limit is None:
             continue
-        if not isinstance(cast("object", limit), int) or isinstance(limit, bool) or limit < 1:
-            message = f"{field}: {limit!r} is not a whole number of 1 or more"
-            raise ConfigError(message, field=field)
-        windows.append(Window(limit, seconds))
+        windows.append(Window(check_whole(field, limit, 1), seconds))
     if not windows:
         message = "max_per_second: give it, or max_per_minute, or both"
         raise ConfigError(message, field="max_per_second")
@@ -218,8 +214,8 @@ def create_rate_limit_middleware(
 
 def create_retry_middleware(
     max_attempts: int = 3,
-    delay: float = 1.0,
-    backoff: Literal["fixed", "linear", "exponential"] = "exponential",
+    delay: float | timedelta = 1.0,
+    backoff: BackoffName = "exponential",
     retry_on: tuple[type[Exception], ...] = (Exception,),
 ) -> JobMiddleware:
     """Try what is inside it up to `max_attempts` times within one attempt of the job.
@@ -227,15 +223,11 @@ def create_retry_middleware(
     Waits `delay` seconds, growing by `backoff`, between tries. The last error goes on to
     the queue's own retries. An abort ends the tries.
     """
-    if not isinstance(cast("object", max_attempts), int) or max_attempts < 1:
-        message = f"max_attempts: {max_attempts!r} is not a whole number of 1 or more"
-        raise ConfigError(message, field="max_attempts")
-    if not isinstance(cast("object", delay), int | float) or not 0 <= delay < float("inf"):
-        message = f"delay: {delay!r} is not a number of seconds, 0 or more"
-        raise ConfigError(message, field="delay")
+    check_whole("max_attempts", max_attempts, 1)
     if backoff not in ("fixed", "linear", "exponential"):
         message = f"backoff: {backoff!r} is none of fixed, linear, exponential"
         raise ConfigError(message, field="backoff")
+    policy = Policy(retry_delay=check_duration("delay", delay), backoff=backoff, jitter=0.0)
 
     async def retry(ctx: JobContext[Any], next: Next) -> Any:  # noqa: A002  the public name
         for n in range(1, max_attempts):
@@ -244,7 +236,7 @@ def create_retry_middleware(
             except retry_on as error:
                 if ctx.signal.aborted:
                     raise
-                pause = backoff_delay(backoff, delay, n)
+                pause = retry_delay(policy, n, random=_no_jitter)
                 _log.info(
                     "try %d of %d failed with %s; again in %.3f s",
                     n,
@@ -257,3 +249,7 @@ def create_retry_middleware(
         return await next()
 
     return retry
+
+
+def _no_jitter() -> float:
+    return 0.0

@@ -86,6 +86,11 @@ class _Wire(msgspec.Struct, frozen=True):
 _WIRE = msgspec.json.Decoder(_Wire)
 
 
+def cancellation(reason: str) -> bytes:
+    """The JSON of the JobError of a job that is cancelled for `reason`; the store dates it."""
+    return msgspec.json.encode(_Wire("JobCancelled", "jobmill.errors", _head(reason)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobInfo:
     """One job, as its store has it at the moment of asking."""

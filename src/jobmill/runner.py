@@ -19,12 +19,12 @@ from jobmill.backoff import chosen_delay, retry_delay
 from jobmill.context import CURRENT, AbortReason, JobContext
 from jobmill.errors import (
     Cancel,
+    DefinitionError,
     Fail,
     JobCancelled,
     JobTimeout,
     LeaseLost,
     PayloadError,
-    PayloadTooLarge,
     Retry,
     Snooze,
     StoreUnavailable,
@@ -38,9 +38,10 @@ from jobmill.executors import (
     ThreadExecutor,
     matches,
 )
-from jobmill.job import JobDefinition, JobMiddleware, lookup
+from jobmill.job import JobDefinition, JobMiddleware
 from jobmill.middleware import Gate, Refused, compose_middleware, first_wait, gates_of
 from jobmill.records import JobError
+from jobmill.registry import lookup
 from jobmill.run import Abandoned, Run
 from jobmill.states import (
     Claim,
@@ -219,20 +220,26 @@ class Runner:
 
     async def _handle(self, run: Run, plan: _Plan, ctx: JobContext[Any]) -> Any:
         definition = plan.definition
-        if plan.options.executor == "process":
+        if plan.options.executor == "process" and not definition.is_async:
             fields = ContextFields.of(ctx)
-            return await self._processes.run(
-                definition,
-                run.claim.payload,
-                fields,
-                run.signal,
-                run.claim.policy.abort_grace,
-                on_progress=ctx.update_progress,
-                on_log=run.add_line,
-            )
+            try:
+                encoded = await self._processes.run(
+                    definition,
+                    run.claim.payload,
+                    fields,
+                    run.signal,
+                    run.claim.policy.abort_grace,
+                    on_progress=ctx.update_progress,
+                    on_log=run.add_line,
+                    result_limit=MAX_RESULT_BYTES,
+                )
+            except (DefinitionError, PayloadError) as error:
+                raise Refused(error) from error
+            return definition.decode_result(encoded)
         if definition.is_async:
             return await definition.invoke(ctx)
-        return await self._in_thread(run, partial(definition.invoke, ctx))
+        result = await self._in_thread(run, partial(definition.invoke, ctx))
+        return await result if inspect.isawaitable(result) else result
 
     async def _in_thread(self, run: Run, call: Callable[[], Any]) -> Any:
         """Run the call in a thread, and return only when the thread has ended.
@@ -253,15 +260,10 @@ class Runner:
             raise asyncio.CancelledError
         return future.result()
 
-    async def _after_result(
-        self, run: Run, plan: _Plan, ctx: JobContext[Any], result: Any
-    ) -> Move:
+    async def _after_result(self, run: Run, plan: _Plan, ctx: JobContext[Any], result: Any) -> Move:
         definition = plan.definition
         try:
-            encoded = definition.encode_result(result)
-            if len(encoded) > MAX_RESULT_BYTES:
-                message = f"the result is {len(encoded)} bytes of JSON; at most {MAX_RESULT_BYTES}"
-                raise PayloadTooLarge(message, size=len(encoded), limit=MAX_RESULT_BYTES)
+            encoded = definition.encode_result(result, limit=MAX_RESULT_BYTES)
         except PayloadError as error:
             return await self._after_error(run, plan, ctx, Refused(error))
         await self._hook(ctx, "after_run", definition.hooks.after_run, result)
@@ -426,6 +428,8 @@ def _failure(claim: Claim, error: BaseException, at: float) -> Failure:
 
 def _innermost(error: BaseException) -> str:
     """Where the error was raised: the file and the function."""
+    if isinstance(error, ChildFailure):
+        return error.place
     frames = error.__traceback__
     if frames is None:
         return ""

@@ -1,17 +1,16 @@
 """The life of a job: its states, the table of what may change them, and what follows a run.
 
 `TABLE` is the one source: every store compiles it into its own language and holds no rule
-of its own; `docs/states.md` is printed from it by `python -m jobmill.states`.
+of its own; `docs/states.md` is printed from it.
 """
 
 from __future__ import annotations
 
-import sys
 from typing import Final, Literal
 
 import msgspec
 
-from jobmill.options import Policy  # noqa: TC001  msgspec reads the annotation at run time
+from jobmill.options import Policy
 
 State = Literal["delayed", "pending", "processing", "completed", "failed", "cancelled"]
 STATES: Final[tuple[State, ...]] = (
@@ -330,7 +329,3 @@ def _attempt(rule: Rule) -> str:
     if rule.fresh:
         return "back to 0"
     return "given back" if rule.attempt else "as it is"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(page())

@@ -295,7 +295,7 @@ class Worker:
         feed.settle(run, move)
 
     async def _check_lease(self, feed: Feed, run: Run) -> None:
-        """After a freeze: is the job still this worker's, before anything of it runs?"""
+        """After a freeze, before anything of the run starts: see whether its lease is held."""
         while True:
             try:
                 (beat,) = await feed.store.renew([run.lease], feed.queue.lease)
@@ -346,8 +346,9 @@ async def _every(pause: float, step: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _prune(feed: Feed) -> None:
-    while await feed.store.prune(PRUNED_AT_ONCE) >= PRUNED_AT_ONCE:
-        await asyncio.sleep(0)
+    while True:
+        if await feed.store.prune(PRUNED_AT_ONCE) < PRUNED_AT_ONCE:
+            return
 
 
 async def _move_once(store: Store, moves: Sequence[Move]) -> None:

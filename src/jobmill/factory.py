@@ -1,0 +1,115 @@
+"""Joins queues and stores; the only place that knows both."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Literal, TypedDict, Unpack
+
+from jobmill import stores
+from jobmill.errors import ConfigError
+from jobmill.job import JobMiddleware
+from jobmill.options import JobOptions, check_queue_name
+from jobmill.queue import Lifespan, Queue
+from jobmill.seams import Seams
+from jobmill.store import Store
+from jobmill.urls import StoreURL
+
+ENVIRONMENT_URL = "JOBMILL_URL"
+_DEFAULT_NAME = "default"
+
+
+class QueueOptions(TypedDict, total=False):
+    """The keywords that every queue takes, whatever its store; see Queue."""
+
+    concurrency: int
+    poll_interval: float | timedelta
+    lease: float | timedelta
+    middleware: JobMiddleware | Sequence[JobMiddleware]
+    default_options: JobOptions | None
+    max_payload_bytes: int
+    lifespan: Lifespan | None
+    seams: Seams | None
+
+
+class InMemoryQueue(Queue):
+    """A queue in this process's memory; it ends with the process.
+
+    `memory`: a name shares it with the other queues of that name in the process.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        queue_name: str | None = None,
+        memory: str | None = None,
+        **options: Unpack[QueueOptions],
+    ) -> None:
+        from jobmill.stores.memory import MemoryStore
+
+        seams = options.get("seams") or Seams()
+        store = MemoryStore(memory, _name(name, queue_name), clock=seams.clock)
+        super().__init__(store, **options)
+
+
+class SQLiteQueue(Queue):
+    """A queue in a file, for one machine; it survives a restart.
+
+    `synchronous`: "full" makes every accepted job survive a power cut; "normal" is faster
+    and may lose the last ones then, though never when only the process dies.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] = "jobs.db",
+        *,
+        name: str | None = None,
+        queue_name: str | None = None,
+        synchronous: Literal["full", "normal"] = "full",
+        **options: Unpack[QueueOptions],
+    ) -> None:
+        from jobmill.stores.sqlite import SQLiteStore
+
+        seams = options.get("seams") or Seams()
+        store = SQLiteStore(
+            path, _name(name, queue_name), synchronous=synchronous, clock=seams.clock
+        )
+        super().__init__(store, **options)
+
+
+def create_queue(
+    url: str | None = None,
+    *,
+    name: str | None = None,
+    queue_name: str | None = None,
+    **options: Unpack[QueueOptions],
+) -> Queue:
+    """The queue of a store's URL: `memory://`, `memory://shared`, `sqlite:///jobs.db`.
+
+    Without a URL: that of the environment variable JOBMILL_URL where it is set, else a
+    private queue in memory.
+
+    Raises: ConfigError for a URL that names no store, or says what its store does not know.
+    """
+    parsed = StoreURL.parse(url or os.environ.get(ENVIRONMENT_URL) or "memory://")
+    backends = {each.name for each in pkgutil.iter_modules(stores.__path__)}
+    if parsed.backend not in backends:
+        known = ", ".join(f"{each}://" for each in sorted(backends))
+        message = f"url: {parsed.scheme}:// names no store; there are {known}"
+        raise ConfigError(message, field="url")
+    backend = importlib.import_module(f"{stores.__name__}.{parsed.backend}")
+    seams = options.get("seams") or Seams()
+    store: Store = backend.from_url(parsed, _name(name, queue_name), seams.clock)
+    return Queue(store, **options)
+
+
+def _name(name: str | None, queue_name: str | None) -> str:
+    if name is not None and queue_name is not None and name != queue_name:
+        message = "name: it is the same as queue_name; give one of them"
+        raise ConfigError(message, field="name")
+    chosen = name if name is not None else queue_name
+    return check_queue_name(_DEFAULT_NAME if chosen is None else chosen)

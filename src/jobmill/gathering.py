@@ -1,0 +1,90 @@
+"""Sends jobs that are enqueued at about the same time to the store together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextvars import Context
+from typing import Final
+
+from jobmill.errors import StoreUnavailable
+from jobmill.store import Added, NewJob, Store
+
+PER_CALL: Final = 1_000
+"""Jobs that go to the store in one call, at most."""
+_BYTES_PER_CALL: Final = 8 << 20
+_CALLS_AT_ONCE: Final = 2
+
+
+class Gatherer:
+    """Gathers the `add` calls of one loop.
+
+    The calls of one turn of the loop go together; while calls are under way, what comes
+    meanwhile waits for the next. A caller that is cancelled leaves the others alone.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[tuple[NewJob, bool, asyncio.Future[Added]]] = deque()
+        self._sending: set[asyncio.Task[None]] = set()
+        self._scheduled = False
+
+    async def add(self, job: NewJob, *, wake: bool) -> Added:
+        """Store one job.
+
+        Raises: StoreUnavailable, with the job's id.
+        """
+        answer: asyncio.Future[Added] = self._loop.create_future()
+        self._waiting.append((job, wake, answer))
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush, context=Context())
+        return await answer
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        while self._waiting and len(self._sending) < _CALLS_AT_ONCE:
+            batch = [self._waiting.popleft()]
+            size = len(batch[0][0].payload)
+            while self._waiting and len(batch) < PER_CALL:
+                size += len(self._waiting[0][0].payload)
+                if size > _BYTES_PER_CALL:
+                    break
+                batch.append(self._waiting.popleft())
+            sending = self._loop.create_task(self._send(batch), context=Context())
+            self._sending.add(sending)
+            sending.add_done_callback(self._sent)
+
+    def _sent(self, sending: asyncio.Task[None]) -> None:
+        self._sending.discard(sending)
+        if self._waiting and not self._scheduled:
+            self._flush()
+
+    async def _send(self, batch: list[tuple[NewJob, bool, asyncio.Future[Added]]]) -> None:
+        try:
+            added = await self._store.add(
+                [job for job, _, _ in batch], wake=any(wake for _, wake, _ in batch)
+            )
+        except BaseException as error:
+            for job, _, answer in batch:
+                if not answer.done():
+                    answer.set_exception(_own(error, job))
+            if not isinstance(error, Exception):
+                raise
+            return
+        for one, (_, _, answer) in zip(added, batch, strict=True):
+            if not answer.done():
+                answer.set_result(one)
+
+
+def _own(error: BaseException, job: NewJob) -> BaseException:
+    """The error as this caller gets it: an exception object is not shared between tasks."""
+    if isinstance(error, StoreUnavailable):
+        own: BaseException = type(error)(str(error), job_ids=(job.id,))
+    elif isinstance(error, asyncio.CancelledError):
+        own = StoreUnavailable("the loop ended before the store answered", job_ids=(job.id,))
+    else:
+        return error
+    own.__cause__ = error
+    return own

@@ -1,0 +1,69 @@
+"""URLs that name a store."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final, Self
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from jobmill.errors import ConfigError
+
+_URL: Final = re.compile(r"([a-z]+)(\+[a-z]+)?://", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreURL:
+    """A store's URL, taken apart; its text is never shown with its password.
+
+    `backend` is the scheme up to a plus sign, the folder of the store.
+    """
+
+    backend: str
+    scheme: str
+    place: str
+    """What stands between the slashes: host, port, user and password."""
+    path: str
+    """What follows, unquoted, without the first slash."""
+    settings: dict[str, str] = field(default_factory=dict[str, str])
+
+    @classmethod
+    def parse(cls, text: object) -> Self:
+        """Take the URL apart.
+
+        Raises: ConfigError where it is none.
+        """
+        if not isinstance(text, str):
+            message = f"url: {type(text).__name__} is no text; give one such as sqlite:///jobs.db"
+            raise ConfigError(message, field="url")
+        match = _URL.match(text)
+        if match is None:
+            message = f"url: {masked(text)!r} is no URL; give one such as sqlite:///jobs.db"
+            raise ConfigError(message, field="url")
+        try:
+            parts = urlsplit(text)
+        except ValueError as error:
+            message = f"url: {masked(text)!r} cannot be read: {error}"
+            raise ConfigError(message, field="url") from None
+        settings: dict[str, str] = {}
+        for key, value in parse_qsl(parts.query, keep_blank_values=True):
+            if key in settings:
+                message = f"url: the setting {key!r} is given twice"
+                raise ConfigError(message, field="url")
+            settings[key] = value
+        path = unquote(parts.path.removeprefix("/"))
+        return cls(match[1], parts.scheme, parts.netloc, path, settings)
+
+    def refuse_settings_but(self, *known: str) -> None:
+        """ConfigError for the first setting that is none of the `known`."""
+        for setting in self.settings:
+            if setting not in known:
+                takes = f"it takes {', '.join(known)}" if known else "it takes none"
+                message = f"url: {self.scheme}:// has no setting {setting!r}; {takes}"
+                raise ConfigError(message, field="url")
+
+
+def masked(url: str) -> str:
+    """The URL without its user and password."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}***@{rest.rpartition('@')[2]}" if "@" in rest else url
