@@ -85,7 +85,8 @@ def take_notes(turn: Turn, notes: Iterable[tuple[int, int | None, Note]]) -> Non
     progress: list[tuple[float, str | None, int]] = []
     lines: list[tuple[int, bytes]] = []
     last_lines: dict[int, int] = {}
-    for seq, last, note in notes:
+    for seq, stored, note in notes:
+        last = stored
         if note.progress is not None:
             progress.append((note.progress, note.progress_note, seq))
         for number, line in note.lines:
