@@ -215,15 +215,13 @@ class Checker:
         life = self._ledger.lives.get(event.job_id)
         if life is None:
             return
-        if life.holder != event.by or life.state != "processing":
-            holder = life.holder if life.state == "processing" else None
-            sentence = f"began to run on {event.by} while {holder or 'nobody'} holds its lease"
+        until = life.leases.get(event.by)
+        if until is None:
+            self._report("I5", event.job_id, f"began to run on {event.by}, which has no lease")
+        elif event.boot > until + HAIR:
+            sentence = f"began to run on {event.by} {event.boot - until:.6f} s after its lease"
             self._report("I5", event.job_id, sentence)
-        elif event.boot > life.until_boot + HAIR:
-            late = event.boot - life.until_boot
-            sentence = f"began to run on {event.by} {late:.6f} s after its lease ran out"
-            self._report("I5", event.job_id, sentence)
-        elif life.attempts != event.attempt:
+        elif life.holder == event.by and life.attempts != event.attempt:
             sentence = f"ran as attempt {event.attempt}, and was claimed as {life.attempts}"
             self._report("I3", event.job_id, sentence)
 
