@@ -36,7 +36,7 @@ from jobmill.store import (
     Want,
 )
 from jobmill.testing.checker import Dump, Violation, check, dump
-from jobmill.testing.eventlog import Begins, Ends, Event, Gone, Stops
+from jobmill.testing.eventlog import Begins, Ends, Event, Gone, Stops, story
 from jobmill.testing.faults import Faults, Odds
 from jobmill.testing.faulty import FaultyStore
 from jobmill.testing.sim import Process, Sim
@@ -163,7 +163,7 @@ class Worker:
                 await self.settle(after_stop(claim, untried=True))
                 return
             faults.log.append(Begins(**faults.stamp(), job_id=claim.id, attempt=claim.attempt))
-            await self.world.sim.checkpoint(dice.choice((0.1, 1.0, 3.0, 15.0)))
+            await asyncio.sleep(dice.uniform(0.0, dice.choice((0.0, 1.0, 5.0, 20.0))))
             move = self.outcome(claim)
             faults.log.append(
                 Ends(**faults.stamp(), job_id=claim.id, attempt=claim.attempt, how=move.event)
@@ -367,7 +367,7 @@ class World:
     async def freeze(self) -> None:
         """Stop a worker for about a lease, or longer, and let it go on."""
         while True:
-            await asyncio.sleep(self.dice.uniform(5.0, 30.0))
+            await asyncio.sleep(self.dice.uniform(2.0, 15.0))
             processes = [process for process in self.sim.processes if process.runs]
             if processes:
                 process = self.dice.choice(processes)
@@ -386,3 +386,10 @@ class World:
                 return await call()
             except StoreUnavailable:
                 await self.sim.checkpoint(1.0)
+
+
+def told(outcome: Outcome) -> str:
+    """The violations, and the story of the first one's job."""
+    lines = [str(violation) for violation in outcome.violations]
+    first = outcome.violations[0].job_id if outcome.violations else None
+    return "\n".join([*lines, story(outcome.log, first)])

@@ -143,9 +143,11 @@ class Checker:
     def _claims(self, event: Claims) -> None:
         self._ledger.moves(event.settle, event.answer.moved, event)
         stop = self._stops.get(event.by)
-        if stop is not None and event.sent > stop.boot and event.answer.claims:
-            self._report("I12", event.answer.claims[0].id, f"was claimed by {event.by} after stop")
         if not event.want.repeat:
+            # One that repeats hands out nothing new: it collects what was claimed before.
+            if stop is not None and event.sent > stop.boot and event.answer.claims:
+                first = event.answer.claims[0]
+                self._report("I12", first.id, f"was claimed by {event.by} after stop")
             self._check_order(event)
         self._ledger.claims(event, self._read)
 
