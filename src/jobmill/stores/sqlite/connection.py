@@ -231,7 +231,9 @@ def _check_path(path: Path, *, create: bool) -> None:
             message = f"the file {path} cannot be created: this user may not write its directory"
             raise ConfigError(message, field="path")
     elif not os.access(path, os.R_OK | os.W_OK):
-        message = f"the file {path} cannot be written: give this user the right to read and write it"
+        message = (
+            f"the file {path} cannot be written: give this user the right to read and write it"
+        )
         raise ConfigError(message, field="path")
 
 
@@ -267,7 +269,7 @@ def _retrying(act: Callable[[], object], patience: float) -> None:
                 raise
         else:
             return
-        time.sleep(nap * random.uniform(0.5, 1.0))  # noqa: S311  no secret
+        time.sleep(nap * random.uniform(0.5, 1.0))
         nap = min(nap * 1.5, _LONGEST_NAP)
 
 

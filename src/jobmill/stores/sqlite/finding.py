@@ -35,9 +35,7 @@ def find(turn: Turn, query: Query, limit: int, cursor: str | None) -> Page:
     rows = turn.execute(turn.sql("find")["by_seq"], (json.dumps(seqs[:limit]),)).fetchall()
     rows.sort(reverse=True)
     more = 0 < limit < len(seqs)
-    return Page(
-        records=tuple(_records(turn, rows)), cursor=str(seqs[limit - 1]) if more else None
-    )
+    return Page(records=tuple(_records(turn, rows)), cursor=str(seqs[limit - 1]) if more else None)
 
 
 def drop(turn: Turn, query: Query, ids: Sequence[str] | None, limit: int) -> int:
@@ -73,7 +71,9 @@ def counts(turn: Turn, query: Query | None) -> Counts:
     if query.unique_key is None and query.fingerprint is None:
         groups = _counted(turn, query)
     else:
-        select = "SELECT name, iif(state = 'delayed' AND run_at <= :now, 'pending', state), 1, run_at"
+        select = (
+            "SELECT name, iif(state = 'delayed' AND run_at <= :now, 'pending', state), 1, run_at"
+        )
         groups = (row for part in _among(turn, query, select, "", {"limit": -1}) for row in part)
     states: defaultdict[State, int] = defaultdict(int)
     by_name: defaultdict[str, defaultdict[State, int]] = defaultdict(lambda: defaultdict(int))

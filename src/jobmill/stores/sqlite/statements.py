@@ -34,7 +34,8 @@ def migrations(schema: str = "main") -> tuple[tuple[str, ...], ...]:
     """The statements of each migration, in order."""
     folder = resources.files(__package__).joinpath("migrations")
     files = sorted(
-        (file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name
+        (file for file in folder.iterdir() if file.name.endswith(".sql")),
+        key=lambda file: file.name,
     )
     return tuple(
         tuple(
@@ -58,4 +59,8 @@ def many(sql: str, count: int) -> tuple[str, int]:
 
 
 def _qualified(text: str, schema: str) -> str:
-    return text if schema == "main" else text.replace("main.", f'"{schema.replace(chr(34), chr(34) * 2)}".')
+    return (
+        text
+        if schema == "main"
+        else text.replace("main.", f'"{schema.replace(chr(34), chr(34) * 2)}".')
+    )

@@ -46,9 +46,7 @@ from jobmill.tally import Bucket
 
 T = TypeVar("T")
 
-_FEATURES: Final = (
-    Features.TRANSACTIONS | Features.DURABLE | Features.SHARED | Features.PUSH
-)
+_FEATURES: Final = Features.TRANSACTIONS | Features.DURABLE | Features.SHARED | Features.PUSH
 _SYSTEM_CLOCK: Final = SystemClock()
 
 
@@ -110,7 +108,7 @@ class SQLiteStore:
             inline=self._inline,
             busy_timeout=self._busy_timeout,
         )
-        other._time = self._time  # noqa: SLF001  the time of one store is one
+        other._time = self._time
         return other
 
     async def open(self) -> None:
@@ -323,9 +321,7 @@ class SQLiteStore:
         if database is None:
             raise StoreError(f"the store on {self._path} is not open: await open() first")
         if database.pid != os.getpid():
-            self._database = database = acquire(
-                self._path, self._synchronous, inline=self._inline
-            )
+            self._database = database = acquire(self._path, self._synchronous, inline=self._inline)
         return database
 
 

@@ -94,7 +94,9 @@ class Writer:
         if self._connected is None:
             return False
         try:
-            seen: int = self._connected.connection.execute(statements("meta")["foreign"]).fetchone()[0]
+            seen: int = self._connected.connection.execute(
+                statements("meta")["foreign"]
+            ).fetchone()[0]
         except sqlite3.Error:
             # A hint only: whatever is wrong with the file, the next verb says so.
             return False
