@@ -61,7 +61,7 @@ def test_the_invariants_hold_on_memory(seed: int) -> None:
 
 @pytest.mark.store("sqlite")
 @pytest.mark.blocks_loop
-@pytest.mark.parametrize("seed", seeds(60))
+@pytest.mark.parametrize("seed", seeds(40))
 def test_the_invariants_hold_on_sqlite(seed: int, open_sqlite: MakeStore) -> None:
     hold(open_sqlite, seed)
 

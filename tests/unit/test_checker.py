@@ -280,8 +280,8 @@ def in_order() -> Log:
     log.move("succeed", "completed", "first")
     log.move("succeed", "completed", "second")
     log.claim("paused", "low", token="t2")
-    log.move("succeed", "completed", "paused", "t2")
-    log.move("succeed", "completed", "low", "t2")
+    log.move("succeed", "completed", "paused", token="t2")
+    log.move("succeed", "completed", "low", token="t2")
     log.t = 5
     run_of(log, "late", token="t3")
     for job_id in ("late", "low", "first", "second", "paused"):
