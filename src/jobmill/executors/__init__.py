@@ -1,0 +1,7 @@
+"""Where plain `def` handlers run."""
+
+from __future__ import annotations
+
+from jobmill.executors.threads import ThreadExecutor
+
+__all__ = ["ThreadExecutor"]
