@@ -18,7 +18,8 @@ MAX_DEPTH = 64
 
 _MAX_KEY = 100
 _PLAIN: tuple[type, ...] = (dict, list, tuple, str, int, float, bool, type(None))
-_LEAVES: tuple[type, ...] = (str, int, float, bool, type(None), bytes, bytearray, memoryview)
+_BYTES: tuple[type, ...] = (bytes, bytearray, memoryview)
+_LEAVES: tuple[type, ...] = (str, int, float, bool, type(None), *_BYTES)
 _LISTS: tuple[type, ...] = (list, tuple)
 
 
@@ -45,7 +46,8 @@ def equality_is_sure(type_: Any) -> bool:
             if cls is not object and not hasattr(cls, "model_validate_json"):
                 message = f"{cls.__name__} is no dataclass, Struct, pydantic model or JSON type"
                 raise TypeError(message)
-            sure = sure and (cls is object or cls.__eq__.__module__.startswith("pydantic"))
+            compared_by = getattr(cls.__eq__, "__module__", "")
+            sure = sure and (cls is object or compared_by.startswith("pydantic"))
         elif isinstance(each, inspect.DataclassType):
             sure = sure and _generated(each.cls)
         elif isinstance(each, inspect.StructType):
@@ -172,8 +174,10 @@ def _leaf_loss(value: object, back: object, path: str) -> Found:
     except Exception:  # noqa: BLE001 - the class is the user's; comparing may raise anything
         return path, _comes_back(value, back)
     if type(value) is not type(back):
-        # What the type made richer (text into a date) is meant; what became plainer is lost.
-        return (path, _comes_back(value, back)) if isinstance(back, _PLAIN) else None
+        # What the type made richer (text into a date) is meant; what became plainer is lost, and
+        # text is never meant as the base64 of bytes.
+        lost = isinstance(back, (*_PLAIN, *_BYTES))
+        return (path, _comes_back(value, back)) if lost else None
     if isinstance(value, datetime | time):
         # The hour that a clock repeats is never equal across zones, though it is the same text.
         same = value.isoformat() == cast("datetime | time", back).isoformat()

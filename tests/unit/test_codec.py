@@ -239,6 +239,8 @@ REFUSED: list[tuple[Any, Any, str]] = [
     ({"a": {None: 2}}, Any, "$.a"),
     ({1: 2, "1": 3}, Any, "$"),
     (2**63 + 1, float, "$"),
+    ("text", bytes, "$"),
+    ({"a": ["text"]}, dict[str, list[bytes]], "$.a[0]"),
     (Letter("a", stamp="1e"), Email, "$.stamp"),
     (Login(password=pydantic.SecretStr("hush")), Login, "$.password"),
     # What does not fit the type.

@@ -99,11 +99,12 @@ async def test_a_waiter_that_gave_up_leaves_nothing_behind() -> None:
 def test_a_waiter_whose_loop_is_gone_harms_nobody() -> None:
     signal = AbortSignal()
     loop = asyncio.new_event_loop()
-    loop.create_task(signal.wait()).add_done_callback(print)
+    waiter = loop.create_task(signal.wait())
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
     assert signal.abort("shutdown")
     assert signal.reason == "shutdown"
+    assert not waiter.done()
 
 
 def test_of_many_threads_one_reason_wins() -> None:

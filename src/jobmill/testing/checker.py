@@ -143,9 +143,11 @@ class Checker:
     def _claims(self, event: Claims) -> None:
         self._ledger.moves(event.settle, event.answer.moved, event)
         stop = self._stops.get(event.by)
-        if stop is not None and event.sent > stop.boot and event.answer.claims:
-            self._report("I12", event.answer.claims[0].id, f"was claimed by {event.by} after stop")
         if not event.want.repeat:
+            # One that repeats hands out nothing new: it collects what was claimed before.
+            if stop is not None and event.sent > stop.boot and event.answer.claims:
+                first = event.answer.claims[0]
+                self._report("I12", first.id, f"was claimed by {event.by} after stop")
             self._check_order(event)
         self._ledger.claims(event, self._read)
 
@@ -215,15 +217,13 @@ class Checker:
         life = self._ledger.lives.get(event.job_id)
         if life is None:
             return
-        if life.holder != event.by or life.state != "processing":
-            holder = life.holder if life.state == "processing" else None
-            sentence = f"began to run on {event.by} while {holder or 'nobody'} holds its lease"
+        until = life.leases.get(event.by)
+        if until is None:
+            self._report("I5", event.job_id, f"began to run on {event.by}, which has no lease")
+        elif event.boot > until + HAIR:
+            sentence = f"began to run on {event.by} {event.boot - until:.6f} s after its lease"
             self._report("I5", event.job_id, sentence)
-        elif event.boot > life.until_boot + HAIR:
-            late = event.boot - life.until_boot
-            sentence = f"began to run on {event.by} {late:.6f} s after its lease ran out"
-            self._report("I5", event.job_id, sentence)
-        elif life.attempts != event.attempt:
+        elif life.holder == event.by and life.attempts != event.attempt:
             sentence = f"ran as attempt {event.attempt}, and was claimed as {life.attempts}"
             self._report("I3", event.job_id, sentence)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from jobmill.states import ENDED, NEEDS_TOKEN, RULES, Claim, Move, Rule, State
@@ -22,7 +22,9 @@ class Life:
     """One job, from its acceptance to its removal.
 
     `state` is "pending" for all that waits; `due` says since or until when. `order` is its
-    place in the order of acceptance. `until` and `until_boot` are the end of its lease.
+    place in the order of acceptance. `until` is the end of its lease by the store's clock;
+    `leases` says for each process that had one until when it must take its own to hold, by
+    the boot clock: no worker can know that the store's clock has jumped.
     """
 
     job: NewJob
@@ -38,9 +40,9 @@ class Life:
     token: str | None = None
     holder: str | None = None
     until: float = 0.0
-    until_boot: float = 0.0
     ended_at: float | None = None
     ended_boot: float = 0.0
+    leases: dict[str, float] = field(default_factory=dict[str, float])
 
     @property
     def ended(self) -> bool:
@@ -183,7 +185,8 @@ class Ledger:
             self._report("I3", claim.id, sentence)
         life.state, life.attempts = "processing", claim.attempt
         life.token, life.holder = claim.token, event.by
-        life.until, life.until_boot = event.at + event.want.lease, event.boot + event.want.lease
+        life.until = event.at + event.want.lease
+        life.leases[event.by] = event.boot + event.want.lease
 
     def _check_takeover(self, life: Life, claim: Claim, event: Claims) -> None:
         if life.state != "processing":
@@ -226,7 +229,8 @@ class Ledger:
         if (beat == "abort") != life.asked:
             asked = "was" if life.asked else "was not"
             self._report("I16", lease.job_id, f"{asked} asked to cancel, and was told {beat!r}")
-        life.until, life.until_boot = event.at + event.lease, event.boot + event.lease
+        life.until = event.at + event.lease
+        life.leases[event.by] = event.boot + event.lease
 
     def _move(  # noqa: C901, PLR0912  a branch for each answer
         self, move: Move, answer: Moved, event: Event

@@ -19,9 +19,7 @@ def read(turn: Turn, space: str, after: str, limit: int) -> list[Doc]:
     return [Doc(key=row[0], value=row[1], version=row[2], at=row[3]) for row in rows]
 
 
-def write(
-    turn: Turn, space: str, key: str, value: bytes | None, version: int | None
-) -> int | None:
+def write(turn: Turn, space: str, key: str, value: bytes | None, version: int | None) -> int | None:
     """Write a document, or remove it; its new version, or None where it had another."""
     sql = turn.sql("docs")
     row = turn.execute(sql["version"], (turn.queue, space, key)).fetchone()
@@ -45,6 +43,7 @@ def tick(
     schedule: str,
     version: int,
     value: bytes,
+    *,
     entries: Sequence[tuple[str, bytes]],
     jobs: Sequence[NewJob],
     keep: int,

@@ -23,9 +23,7 @@ class Figures:
         self._events: list[tuple[str, str, str]] = []
         self._errors: list[tuple[Any, ...]] = []
 
-    def count(
-        self, move: Move, after: State, name: str, due: float, started: float | None
-    ) -> None:
+    def count(self, move: Move, after: State, name: str, due: float, started: float | None) -> None:
         """Count a move that led to the state `after`; `due` and `started` are its run's."""
         tally = self._tallies.get(name)
         if tally is None:

@@ -8,9 +8,7 @@ from jobmill.limits import Window, longest, most, slot_for
 from jobmill.stores.sqlite.turn import Turn
 
 
-def reserve(
-    turn: Turn, key: str, job_id: str, token: str, windows: Sequence[Window]
-) -> float:
+def reserve(turn: Turn, key: str, job_id: str, token: str, windows: Sequence[Window]) -> float:
     """0 where the job may start, which is recorded; else the seconds until its slot."""
     sql = turn.sql("reserve")
     now = turn.now

@@ -46,9 +46,7 @@ from jobmill.tally import Bucket
 
 T = TypeVar("T")
 
-_FEATURES: Final = (
-    Features.TRANSACTIONS | Features.DURABLE | Features.SHARED | Features.PUSH
-)
+_FEATURES: Final = Features.TRANSACTIONS | Features.DURABLE | Features.SHARED | Features.PUSH
 _SYSTEM_CLOCK: Final = SystemClock()
 
 
@@ -110,7 +108,7 @@ class SQLiteStore:
             inline=self._inline,
             busy_timeout=self._busy_timeout,
         )
-        other._time = self._time  # noqa: SLF001  the time of one store is one
+        other._time = self._time
         return other
 
     async def open(self) -> None:
@@ -151,7 +149,11 @@ class SQLiteStore:
         return await self._write(lambda turn: add(turn, jobs, wake=wake, whole=whole), now)
 
     async def add_with(
-        self, tx: object, jobs: Sequence[NewJob], *, wake: bool = False
+        self,
+        tx: object,
+        jobs: Sequence[NewJob],
+        *,
+        wake: bool = False,
     ) -> list[Added]:
         """Refuse: a connection of sqlite3 is used from its own thread.
 
@@ -163,7 +165,11 @@ class SQLiteStore:
         )
 
     def add_with_sync(
-        self, tx: object, jobs: Sequence[NewJob], *, wake: bool = False
+        self,
+        tx: object,
+        jobs: Sequence[NewJob],
+        *,
+        wake: bool = False,
     ) -> list[Added]:
         """As `add`, on the caller's connection to the same file, within its transaction."""
         return add_on(tx, self._path, self._queue, self._time, jobs)
@@ -274,7 +280,10 @@ class SQLiteStore:
     ) -> Ticked:
         """Fire a schedule: compare-and-set its document and, with it, add its jobs."""
         return await self._write(
-            lambda turn: documents.tick(turn, schedule, version, value, entries, jobs, keep), now
+            lambda turn: documents.tick(
+                turn, schedule, version, value, entries=entries, jobs=jobs, keep=keep
+            ),
+            now,
         )
 
     async def prune(self, limit: int, *, now: float | None = None) -> int:
@@ -323,9 +332,7 @@ class SQLiteStore:
         if database is None:
             raise StoreError(f"the store on {self._path} is not open: await open() first")
         if database.pid != os.getpid():
-            self._database = database = acquire(
-                self._path, self._synchronous, inline=self._inline
-            )
+            self._database = database = acquire(self._path, self._synchronous, inline=self._inline)
         return database
 
 

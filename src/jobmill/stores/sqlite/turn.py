@@ -62,9 +62,7 @@ class Turn:
         """The statements of a verb."""
         return statements(verb, self._schema)
 
-    def among(
-        self, sql: str, before: tuple[Any, ...], values: Sequence[str]
-    ) -> Iterator[Any]:
+    def among(self, sql: str, before: tuple[Any, ...], values: Sequence[str]) -> Iterator[Any]:
         """The rows of a statement that asks for many values, which come after `before`."""
         for start in range(0, len(values), _MOST_MARKS):
             part = values[start : start + _MOST_MARKS]
@@ -94,8 +92,6 @@ class Turn:
 
     def finish(self) -> None:
         """Write what was gathered."""
-        rows = [
-            (self.queue, name, state, by) for (name, state), by in self._counts.items() if by
-        ]
+        rows = [(self.queue, name, state, by) for (name, state), by in self._counts.items() if by]
         if rows:
             self.executemany(self.sql("counts")["add"], rows)

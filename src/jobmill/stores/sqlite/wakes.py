@@ -108,6 +108,6 @@ def _wake(waiters: Iterable[Waiter]) -> None:
     for waiter in waiters:
         try:
             waiter.loop.call_soon_threadsafe(waiter.wake)
-        except RuntimeError:  # noqa: PERF203
+        except RuntimeError:
             # Its loop was closed: nobody waits there any more.
             continue
