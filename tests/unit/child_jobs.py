@@ -231,15 +231,14 @@ def crash() -> None:
 
 
 @job(executor="process")
-def meet(folder: str, number: int, company: int) -> int:
-    """Return the most that were seen here at once."""
-    with present(folder, number):
-        most = 0
-        deadline = time.monotonic() + 20
-        while most < company and time.monotonic() < deadline:
-            most = max(most, len(list(Path(folder).iterdir())))
+def meet(folder: str, number: int) -> int:
+    """Return how many are here at once; stay until somebody has met somebody."""
+    room, met = Path(folder) / "room", Path(folder) / "met"
+    with present(room, number):
+        while (company := len(list(room.iterdir()))) < 2 and not met.exists():
             time.sleep(0.002)
-        return most
+        met.touch()
+        return company
 
 
 def make_nested() -> Any:
@@ -265,8 +264,8 @@ def mark(path: str, *pids: int) -> None:
 
 
 @contextmanager
-def present(folder: str, number: int) -> Iterator[None]:
-    path = Path(folder) / str(number)
+def present(room: Path, number: int) -> Iterator[None]:
+    path = room / str(number)
     path.touch()
     try:
         yield

@@ -121,6 +121,9 @@ class ProcessExecutor:
             signal.raise_if_aborted()
             while True:
                 child = await self._take()
+                if signal.aborted:
+                    self._give_back(child, fit=True)
+                    signal.raise_if_aborted()
                 start = Start(
                     number=child.jobs,
                     origin=origin,
