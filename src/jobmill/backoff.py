@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable
 from typing import assert_never
 
-from jobmill.options import BackoffFunction, Policy
+from jobmill.options import BackoffFunction, BackoffName, Policy
 
 _LARGEST_EXPONENT = 1023
+_LARGEST_FACTOR = 2**1023
 
 
 def retry_delay(policy: Policy, n: int, *, random: Callable[[], float]) -> float:
@@ -16,16 +17,20 @@ def retry_delay(policy: Policy, n: int, *, random: Callable[[], float]) -> float
 
     The jitter is added after the cap, so that capped retries are spread too.
     """
-    match policy.backoff:
+    return _spread(policy, backoff_delay(policy.backoff, policy.retry_delay, n), random)
+
+
+def backoff_delay(backoff: BackoffName, base: float, n: int) -> float:
+    """Seconds before retry `n` (1 is the first), exact and without a cap; infinite at worst."""
+    match backoff:
         case "fixed":
-            delay = policy.retry_delay
+            return base
         case "linear":
-            delay = policy.retry_delay * min(n, 2**_LARGEST_EXPONENT)
+            return base * min(n, _LARGEST_FACTOR)
         case "exponential":
-            delay = policy.retry_delay * 2.0 ** min(n - 1, _LARGEST_EXPONENT)
+            return base * math.ldexp(1.0, min(n - 1, _LARGEST_EXPONENT))
         case _:
-            assert_never(policy.backoff)
-    return _spread(policy, delay, random)
+            assert_never(backoff)
 
 
 def chosen_delay(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -45,7 +45,7 @@ class Codec:
         """
         try:
             data = _encode(value)
-        except Exception as error:  # noqa: BLE001 - classes of the user's take part; they may raise anything
+        except Exception as error:  # noqa: BLE001 - classes of the user's may raise anything
             self._refuse(value, error)
         if limit is not None and len(data) > limit:
             raise _too_large(len(data), limit)
@@ -69,7 +69,7 @@ class Codec:
             raise _too_large(len(data), limit)
         try:
             value = self._decoder.decode(data)
-        except Exception as error:  # noqa: BLE001 - as in encode
+        except Exception as error:
             raise self._undecodable(error, data) from error
         # Only now: on text that is known to be JSON, measuring its depth takes linear time.
         if _is_too_deep(data):
@@ -113,14 +113,15 @@ class Codec:
 
     def _exact(self, path: str, told: str, data: bytes) -> str:
         """The path with its keys in place of `[...]`, found by halving the mapping it is in."""
-        root = node = msgspec.json.decode(data)
+        root: Any = msgspec.json.decode(data)
+        node = root
         exact = "$"
         key: str | int
         for name, index in _STEP.findall(path):
             if index == "...":
-                if not isinstance(node, dict):
+                if not hasattr(node, "items"):
                     return path
-                key = self._halve(root, cast("dict[str, Any]", node), told)
+                key = self._halve(root, node, told)
             else:
                 key = name or int(index)
             try:
@@ -130,8 +131,8 @@ class Codec:
             exact = step(exact, key)
         return exact
 
-    def _halve(self, root: object, node: dict[str, Any], told: str) -> str:
-        entries = list(node.items())
+    def _halve(self, root: object, node: Any, told: str) -> str:
+        entries: list[tuple[str, object]] = list(node.items())
         while len(entries) > 1:
             half = entries[: len(entries) // 2]
             node.clear()
@@ -179,7 +180,7 @@ def type_name(type_: Any) -> str:
 
 
 def _to_json(value: Any) -> object:
-    if hasattr(type(value), "model_validate_json"):
+    if hasattr(value, "model_validate_json"):
         # Its warnings would repeat the values; what is wrong with them is found by the decode.
         return value.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
     message = "it is no dataclass, Struct, pydantic model or JSON value"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import reprlib
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
@@ -169,11 +170,10 @@ class JobContext(Generic[P_co]):
 
 
 def _progress(value: object) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 <= value <= _FULL:
-        message = f"value: {value!r} is no progress; give a number from 0 to 100"
-        raise ConfigError(message, field="value")
-    return float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _FULL:
+        return float(value)
+    message = f"value: {reprlib.repr(value)} is no progress; give a number from 0 to 100"
+    raise ConfigError(message, field="value")
 
 
 def _note(note: object) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
 from datetime import datetime, time
 from decimal import Decimal
 from typing import Any, TypeAlias, cast
@@ -18,7 +18,8 @@ MAX_DEPTH = 64
 
 _MAX_KEY = 100
 _PLAIN: tuple[type, ...] = (dict, list, tuple, str, int, float, bool, type(None))
-_LEAVES: tuple[type, ...] = (str, int, float, bool, type(None), bytes, bytearray, memoryview)
+_BYTES: tuple[type, ...] = (bytes, bytearray, memoryview)
+_LEAVES: tuple[type, ...] = (str, int, float, bool, type(None), *_BYTES)
 _LISTS: tuple[type, ...] = (list, tuple)
 
 
@@ -36,7 +37,7 @@ def equality_is_sure(type_: Any) -> bool:
 
     Raises: TypeError for a type that does not come back from JSON.
     """
-    import msgspec.inspect as inspect
+    from msgspec import inspect
 
     sure = True
     for each in _parts(inspect.type_info(type_), set()):
@@ -45,7 +46,8 @@ def equality_is_sure(type_: Any) -> bool:
             if cls is not object and not hasattr(cls, "model_validate_json"):
                 message = f"{cls.__name__} is no dataclass, Struct, pydantic model or JSON type"
                 raise TypeError(message)
-            sure = sure and (cls is object or cls.__eq__.__module__.startswith("pydantic"))
+            compared_by = getattr(cls.__eq__, "__module__", "")
+            sure = sure and (cls is object or compared_by.startswith("pydantic"))
         elif isinstance(each, inspect.DataclassType):
             sure = sure and _generated(each.cls)
         elif isinstance(each, inspect.StructType):
@@ -75,10 +77,24 @@ def _unsayable(value: object, path: str, depth: int, encode: Callable[[object], 
         # A pydantic model has its own ways to tell what is in it.
         encode = _told
     for key, child in children:
-        if isinstance(key, str) and not _is_sayable(key):
-            return step(path, _sayable(key)), "the key holds a lone surrogate, which is no text"
+        if found := _unsayable_key(key, path, encode):
+            return found
         if found := _unsayable(child, step(path, key), depth + 1, encode):
             return found
+    return None
+
+
+def _unsayable_key(key: object, path: str, encode: Callable[[object], bytes]) -> Found:
+    if isinstance(key, int):
+        return None
+    if isinstance(key, str):
+        if _is_sayable(key):
+            return None
+        return step(path, _sayable(key)), "the key holds a lone surrogate, which is no character"
+    try:
+        encode({key: None})
+    except Exception as error:  # noqa: BLE001 - the class is the user's; it may raise anything
+        return path, f"JSON cannot say this key, a {type(key).__name__}: {error}"
     return None
 
 
@@ -103,24 +119,17 @@ def _loss(value: object, back: object, path: str) -> Found:
         return _mapping_loss(cast("Mapping[object, object]", value), back, path)
     if isinstance(value, _LEAVES):
         return _leaf_loss(value, back, path)
-    if isinstance(value, Set):
-        return None if isinstance(back, Set) else (path, _comes_back(cast("object", value), back))
-    if isinstance(value, Sequence):
-        items = cast("Sequence[object]", value)
-        if not isinstance(back, _LISTS):
-            return _leaf_loss(items, back, path)
-        others = cast("Sequence[object]", back)
-        if len(items) != len(others):
-            return path, f"{len(items)} items would come back as {len(others)}"
-        return _first(
-            _loss(item, other, step(path, index))
-            for index, (item, other) in enumerate(zip(items, others, strict=True))
+    if isinstance(value, AbstractSet):
+        return (
+            None
+            if isinstance(back, AbstractSet)
+            else (path, _comes_back(cast("object", value), back))
         )
+    if isinstance(value, Sequence):
+        return _sequence_loss(cast("Sequence[object]", value), back, path)
     fields = _fields(value)
-    if fields is None:
+    if fields is None or isinstance(back, _PLAIN):
         return _leaf_loss(value, back, path)
-    if isinstance(back, _PLAIN):
-        return path, _comes_back(value, back)
     return _first(
         _loss(getattr(value, name, None), getattr(back, name), step(path, name))
         if hasattr(back, name)
@@ -146,6 +155,18 @@ def _mapping_loss(value: Mapping[object, object], back: object, path: str) -> Fo
     return None
 
 
+def _sequence_loss(value: Sequence[object], back: object, path: str) -> Found:
+    if not isinstance(back, _LISTS):
+        return _leaf_loss(value, back, path)
+    others = cast("Sequence[object]", back)
+    if len(value) != len(others):
+        return path, f"{len(value)} items would come back as {len(others)}"
+    return _first(
+        _loss(item, other, step(path, index))
+        for index, (item, other) in enumerate(zip(value, others, strict=True))
+    )
+
+
 def _leaf_loss(value: object, back: object, path: str) -> Found:
     try:
         if bool(value == back):
@@ -153,8 +174,10 @@ def _leaf_loss(value: object, back: object, path: str) -> Found:
     except Exception:  # noqa: BLE001 - the class is the user's; comparing may raise anything
         return path, _comes_back(value, back)
     if type(value) is not type(back):
-        # What the type made richer (text into a date) is meant; what became plainer is lost.
-        return (path, _comes_back(value, back)) if isinstance(back, _PLAIN) else None
+        # What the type made richer (text into a date) is meant; what became plainer is lost, and
+        # text is never meant as the base64 of bytes.
+        lost = isinstance(back, (*_PLAIN, *_BYTES))
+        return (path, _comes_back(value, back)) if lost else None
     if isinstance(value, datetime | time):
         # The hour that a clock repeats is never equal across zones, though it is the same text.
         same = value.isoformat() == cast("datetime | time", back).isoformat()
@@ -181,7 +204,7 @@ def _kind(value: object) -> str:
 def _children(value: object) -> Iterator[tuple[object, object]] | None:
     if isinstance(value, Mapping):
         return iter(cast("Mapping[object, object]", value).items())
-    if isinstance(value, Sequence | Set):
+    if isinstance(value, Sequence | AbstractSet):
         return enumerate(cast("Sequence[object]", value))
     fields = _fields(value)
     if fields is None:

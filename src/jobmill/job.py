@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -172,14 +171,12 @@ class JobDefinition(Generic[P, R_co]):
     @cached_property
     def payload_codec(self) -> Codec:
         """The codec of P; made at first use, so that P may be defined after the job."""
-        with _resolving:
-            return Codec(self._payload_type())
+        return Codec(self._payload_type())
 
     @cached_property
     def result_codec(self) -> Codec:
         """The codec of R; made at first use."""
-        with _resolving:
-            return Codec(result_type(self.handler, self.signature))
+        return Codec(result_type(self.handler, self.signature))
 
     def _check_signature(self) -> None:
         check_takes_context(self.handler, self.signature)
@@ -191,10 +188,7 @@ class JobDefinition(Generic[P, R_co]):
         return f"{type(self).__name__}({self.name!r})"
 
 
-_resolving = threading.RLock()
-
-
-class FunctionJob(JobDefinition[dict[str, Any], R_co], Generic[A, R_co]):
+class FunctionJob(JobDefinition[Mapping[str, Any], R_co], Generic[A, R_co]):
     """A job whose handler is a function of plain arguments; its payload is their mapping."""
 
     takes_context = False
@@ -229,6 +223,7 @@ class AsyncFunctionJob(FunctionJob[A, R_co]):
     if TYPE_CHECKING:
 
         def __call__(self, *args: A.args, **kwargs: A.kwargs) -> Coroutine[Any, Any, R_co]:  # type: ignore[override]
+            """Call the async function, as if it were no job; nothing is queued."""
             ...
 
 
@@ -319,7 +314,9 @@ def _define(
 ) -> Any:
     refuse_unknown(called, chosen, _KEYWORDS)
     options = _options(chosen)
-    hooks = chosen.get("hooks") or JobHooks()
+    hooks = chosen.get("hooks")
+    if hooks is None:
+        hooks = JobHooks()
     if not isinstance(hooks, JobHooks):
         message = f"hooks: {type(hooks).__name__} will not do; give JobHooks(...)"
         raise ConfigError(message, field="hooks")
@@ -342,8 +339,8 @@ def _define(
 
 
 def _options(chosen: Mapping[str, Any]) -> JobOptions:
-    options: object = chosen.get("options") or JobOptions()
-    if not isinstance(options, JobOptions):
+    options: object = chosen.get("options")
+    if options is not None and not isinstance(options, JobOptions):
         message = f"options: {type(options).__name__} will not do; give JobOptions(...)"
         raise ConfigError(message, field="options")
     own = {name: value for name, value in chosen.items() if name in OptionFields.__annotations__}

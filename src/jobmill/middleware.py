@@ -112,9 +112,10 @@ def create_logging_middleware(
     on_complete: Callable[[JobContext[Any], Any, float], Any] | None = None,
     on_error: Callable[[JobContext[Any], BaseException, float], Any] | None = None,
 ) -> JobMiddleware:
-    """Tell of each run: `on_start(ctx)`, `on_complete(ctx, result, seconds)`, `on_error(ctx, error, seconds)`.
+    """Tell of each run, to callbacks or to the log.
 
-    Sync or async. With no callback at all it writes to the logger `jobmill.job`: the job,
+    `on_start(ctx)`, `on_complete(ctx, result, seconds)`, `on_error(ctx, error, seconds)`, sync
+    or async. With no callback at all it writes to the logger `jobmill.job`: the job,
     its attempt and its duration, never its payload. A callback that raises is logged, and
     changes nothing.
     """

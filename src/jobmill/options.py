@@ -9,7 +9,7 @@ import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack, cast
 
@@ -327,15 +327,21 @@ def _unique(field: str, value: object) -> Any:
     return None if value is None else _UNIQUE(field, value)
 
 
+_SINGLE: tuple[type, ...] = (type, str, bytes)
+
+
 def _exceptions(field: str, value: object) -> ExceptionTypes:
-    given: Any = value
-    types: tuple[object, ...] = (given,)
-    if isinstance(given, Iterable) and not isinstance(given, type | str):
-        types = tuple(cast("Iterable[object]", given))
+    types: tuple[object, ...] = (value,)
+    if isinstance(value, Iterable) and not isinstance(value, _SINGLE):
+        types = tuple(cast("Iterable[object]", value))
     for each in types:
-        if not (isinstance(each, type) and issubclass(each, BaseException)):
+        if not _is_exception(each):
             raise _wrong(field, each, "give exception types, as in (OSError, ValueError)")
     return cast("ExceptionTypes", types)
+
+
+def _is_exception(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)
 
 
 _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
@@ -371,9 +377,12 @@ def _run_at(field: str, value: object) -> float:
     if value.utcoffset() is None:
         raise _wrong(field, value, "it has no timezone; give one, as in datetime.now(UTC)")
     try:
-        return value.timestamp()
+        seconds = value.timestamp()
+        # Near the ends of time a zone, or a float's rounding, leads out of what can be shown.
+        datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, ValueError):
         raise _wrong(field, value, "give an instant from year 1 to 9999 in UTC") from None
+    return seconds
 
 
 def _text(field: str, value: object, most: int) -> str:

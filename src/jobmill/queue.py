@@ -28,7 +28,7 @@ from jobmill.options import (
 )
 from jobmill.records import JobInfo, JobPage, JobStatus, QueueStats, cancellation
 from jobmill.seams import Seams
-from jobmill.states import ENDED, STATES, UNFINISHED, Event, Move, State
+from jobmill.states import STATES, UNFINISHED, Move, State
 from jobmill.store import Added, Moved, NewJob, Query, Store, Window
 from jobmill.worker import Jobs, Worker
 

@@ -83,6 +83,6 @@ class Results:
             for job_id, record in zip(chunk, records, strict=True):
                 if record is not None and record.state not in ENDED:
                     continue
-                for answer in self._waiting.get(job_id, ()):
+                for answer in self._waiting.pop(job_id, ()):
                     if not answer.done():
                         answer.set_result(record)

@@ -19,6 +19,7 @@ from jobmill.backoff import chosen_delay, retry_delay
 from jobmill.context import CURRENT, AbortReason, JobContext
 from jobmill.errors import (
     Cancel,
+    DefinitionError,
     Fail,
     JobCancelled,
     JobTimeout,
@@ -219,21 +220,26 @@ class Runner:
 
     async def _handle(self, run: Run, plan: _Plan, ctx: JobContext[Any]) -> Any:
         definition = plan.definition
-        if plan.options.executor == "process":
+        if plan.options.executor == "process" and not definition.is_async:
             fields = ContextFields.of(ctx)
-            encoded = await self._processes.run(
-                definition,
-                run.claim.payload,
-                fields,
-                run.signal,
-                run.claim.policy.abort_grace,
-                on_progress=ctx.update_progress,
-                on_log=run.add_line,
-            )
+            try:
+                encoded = await self._processes.run(
+                    definition,
+                    run.claim.payload,
+                    fields,
+                    run.signal,
+                    run.claim.policy.abort_grace,
+                    on_progress=ctx.update_progress,
+                    on_log=run.add_line,
+                    result_limit=MAX_RESULT_BYTES,
+                )
+            except (DefinitionError, PayloadError) as error:
+                raise Refused(error) from error
             return definition.decode_result(encoded)
         if definition.is_async:
             return await definition.invoke(ctx)
-        return await self._in_thread(run, partial(definition.invoke, ctx))
+        result = await self._in_thread(run, partial(definition.invoke, ctx))
+        return await result if inspect.isawaitable(result) else result
 
     async def _in_thread(self, run: Run, call: Callable[[], Any]) -> Any:
         """Run the call in a thread, and return only when the thread has ended.
@@ -422,6 +428,8 @@ def _failure(claim: Claim, error: BaseException, at: float) -> Failure:
 
 def _innermost(error: BaseException) -> str:
     """Where the error was raised: the file and the function."""
+    if isinstance(error, ChildFailure):
+        return error.place
     frames = error.__traceback__
     if frames is None:
         return ""

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import PurePath
 from typing import (
     Any,
-    ForwardRef,
     Never,
     NoReturn,
     NotRequired,
@@ -76,9 +75,10 @@ def check_takes_context(handler: Callable[..., Any], signature: inspect.Signatur
             "one JobContext; for plain arguments use @job"
         )
         raise DefinitionError(message) from None
-    first = next(iter(signature.parameters.values()))
-    if first.annotation is not first.empty and not isinstance(first.annotation, str):
-        _payload_of(handler, first.annotation)
+    annotation = next(iter(signature.parameters.values())).annotation
+    unknown = annotation in (inspect.Parameter.empty, Any) or isinstance(annotation, str)
+    if not unknown and not _is_context(annotation):
+        raise _no_context(handler, annotation)
 
 
 def check_takes_no_context(handler: Callable[..., Any], signature: inspect.Signature) -> None:
@@ -95,7 +95,12 @@ def payload_type(handler: Callable[..., Any], signature: inspect.Signature) -> A
     first = next(iter(signature.parameters.values()))
     if first.annotation is first.empty:
         return Any
-    return _payload_of(handler, _resolve(handler, first.name, first.annotation))
+    annotation = _resolve(handler, first.name, first.annotation)
+    if annotation is Any:
+        return Any
+    if not _is_context(annotation):
+        raise _no_context(handler, annotation)
+    return next(iter(get_args(annotation)), Any)
 
 
 def arguments_type(handler: Callable[..., Any], signature: inspect.Signature) -> Any:
@@ -154,23 +159,12 @@ def _context_under_job(handler: object, parameter: str) -> DefinitionError:
     return DefinitionError(message)
 
 
-def _payload_of(handler: object, annotation: Any) -> Any:
-    if annotation is Any:
-        return Any
-    if not _is_context(annotation):
-        message = (
-            f"{described(handler)} takes {annotation!r}, but a handler of define_job takes "
-            "one JobContext; for plain arguments use @job"
-        )
-        raise DefinitionError(message)
-    arguments = get_args(annotation)
-    if not arguments:
-        return Any
-    payload = arguments[0]
-    if isinstance(payload, str | ForwardRef):
-        text = payload if isinstance(payload, str) else payload.__forward_arg__
-        return _resolve(handler, "payload", text)
-    return payload
+def _no_context(handler: object, annotation: object) -> DefinitionError:
+    message = (
+        f"{described(handler)} takes {annotation!r}, but a handler of define_job takes "
+        "one JobContext; for plain arguments use @job"
+    )
+    return DefinitionError(message)
 
 
 def _resolve(handler: object, name: str, annotation: Any) -> Any:

@@ -1,12 +1,11 @@
 """The life of a job: its states, the table of what may change them, and what follows a run.
 
 `TABLE` is the one source: every store compiles it into its own language and holds no rule
-of its own; `docs/states.md` is printed from it by `python -m jobmill.states`.
+of its own; `docs/states.md` is printed from it.
 """
 
 from __future__ import annotations
 
-import sys
 from typing import Final, Literal
 
 import msgspec
@@ -330,7 +329,3 @@ def _attempt(rule: Rule) -> str:
     if rule.fresh:
         return "back to 0"
     return "given back" if rule.attempt else "as it is"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(page())

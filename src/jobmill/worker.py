@@ -346,8 +346,9 @@ async def _every(pause: float, step: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _prune(feed: Feed) -> None:
-    while await feed.store.prune(PRUNED_AT_ONCE) >= PRUNED_AT_ONCE:
-        await asyncio.sleep(0)
+    while True:
+        if await feed.store.prune(PRUNED_AT_ONCE) < PRUNED_AT_ONCE:
+            return
 
 
 async def _move_once(store: Store, moves: Sequence[Move]) -> None:

@@ -331,10 +331,13 @@ class MemoryStore:
         waiter = (loop, loop.create_future())
         keys = [(self._queue, topic) for topic in topics]
         with self._contents() as contents:
-            if self._told_already(contents, topics):
-                return
-            for key in keys:
+            told = self._told_already(contents, topics)
+            for key in () if told else keys:
                 self._shared.waiters[key].add(waiter)
+        if told:
+            # Whoever waits in a loop lets others have their turn.
+            await asyncio.sleep(0)
+            return
         try:
             await asyncio.wait([waiter[1]], timeout=timeout)
         finally:

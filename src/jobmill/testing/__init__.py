@@ -1,0 +1,1 @@
+"""For tests of jobmill, of its users' jobs and of stores: virtual time, faults, invariants."""

@@ -1,0 +1,306 @@
+"""The Checker: reads what happened in a run and says which invariants it broke."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import assert_never
+
+from jobmill.states import UNFINISHED
+from jobmill.store import Query, Record, Store, Window
+from jobmill.testing.eventlog import (
+    Adds,
+    Begins,
+    Calm,
+    Claims,
+    Disturbs,
+    Drops,
+    Ends,
+    Event,
+    Fault,
+    Gone,
+    Killed,
+    Moves,
+    Pauses,
+    Renews,
+    Reserves,
+    Stops,
+)
+from jobmill.testing.ledger import HAIR, Ledger, Life
+
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """An invariant that did not hold: its id, the job, if one, and what happened."""
+
+    invariant: str
+    job_id: str | None
+    sentence: str
+
+    def __str__(self) -> str:
+        return f"{self.invariant}: {self.job_id or 'the run'} {self.sentence}"
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """The store at the end of a run: all its records, and its instant."""
+
+    at: float
+    records: tuple[Record, ...]
+
+
+async def dump(store: Store) -> Dump:
+    """All that the store keeps of jobs."""
+    records: list[Record] = []
+    page = await store.find(Query(), limit=_PAGE)
+    records += page.records
+    while page.cursor is not None:
+        page = await store.find(Query(), limit=_PAGE, cursor=page.cursor)
+        records += page.records
+    return Dump(at=(await store.counts()).now, records=tuple(records))
+
+
+def check(events: Iterable[Event], at_end: Dump) -> list[Violation]:
+    """What a drained run broke: its log, and the store as it was left."""
+    checker = Checker()
+    for event in events:
+        checker.read(event)
+    return checker.finish(at_end)
+
+
+class Checker:
+    """Reads the log of a run, event by event, then the dump of its store.
+
+    Order: the log is in the order in which the store did what was asked, and complete: each
+    call that changed something is in it, also where nobody learned of it.
+    Covers I1 to I7, I9, I10, I12, I13, I14 and I16.
+    """
+
+    def __init__(self) -> None:
+        self.violations: list[Violation] = []
+        self._ledger = Ledger(self._report)
+        self._read = 0
+        self._pauses: set[str] = set()
+        self._starts: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
+        self._limits: dict[str, set[Window]] = defaultdict(set)
+        self._stops: dict[str, Stops] = {}
+        self._gone: set[str] = set()
+        self._calm: Calm | None = None
+        self._disturbed: dict[str, str] = {}
+
+    def read(self, event: Event) -> None:  # noqa: C901, PLR0912  a branch for each event
+        """Take in the next event."""
+        self._read += 1
+        match event:
+            case Adds():
+                self._ledger.adds(event)
+            case Claims():
+                self._claims(event)
+            case Renews():
+                self._ledger.renews(event)
+            case Moves():
+                self._ledger.moved(event)
+            case Drops():
+                self._ledger.drops(event.job_ids)
+            case Reserves():
+                self._reserves(event)
+            case Pauses():
+                (self._pauses.add if event.there else self._pauses.discard)(event.key)
+            case Begins():
+                self._begins(event)
+            case Disturbs():
+                self._disturbed[event.job_id] = event.what
+            case Stops():
+                self._stops.setdefault(event.by, event)
+            case Gone():
+                self._goes(event)
+            case Killed():
+                self._gone.add(event.by)
+            case Calm():
+                self._calm = event
+            case Ends() | Fault():
+                pass
+            case _:
+                assert_never(event)
+
+    def finish(self, at_end: Dump) -> list[Violation]:
+        """Compare with the store as it was left; all violations, in the order of the log."""
+        self._check_records(at_end)
+        self._check_windows()
+        for worker, stop in self._stops.items():
+            if worker not in self._gone:
+                sentence = f"{worker} was told to stop at {stop.boot:.6f} and never ended"
+                self._report("I12", None, sentence)
+        return self.violations
+
+    def _report(self, invariant: str, job_id: str | None, sentence: str) -> None:
+        self.violations.append(Violation(invariant, job_id, sentence))
+
+    def _claims(self, event: Claims) -> None:
+        self._ledger.moves(event.settle, event.answer.moved, event)
+        stop = self._stops.get(event.by)
+        if not event.want.repeat:
+            # One that repeats hands out nothing new: it collects what was claimed before.
+            if stop is not None and event.sent > stop.boot and event.answer.claims:
+                first = event.answer.claims[0]
+                self._report("I12", first.id, f"was claimed by {event.by} after stop")
+            self._check_order(event)
+        self._ledger.claims(event, self._read)
+
+    def _check_order(self, event: Claims) -> None:
+        """What was handed out, against all that waited at that moment."""
+        claims, want = event.answer.claims, event.want
+        if len(claims) > want.limit:
+            self._report("I10", None, f"{len(claims)} jobs were handed out, of {want.limit}")
+        for claim in claims:
+            if self._passed_over(claim.name, event):
+                self._report("I10", claim.id, f"was claimed, but {claim.name} was passed over")
+        lives = [life for claim in claims if (life := self._ledger.lives.get(claim.id))]
+        ready = [
+            life
+            for life in self._ledger.waiting()
+            if life.due <= event.at and not self._passed_over(life.job.name, event)
+        ]
+        if any(life.suspect for life in lives):
+            self._check_suspect(event, lives, ready)
+        elif lives:
+            self._check_plain(event, lives, ready)
+
+    def _check_plain(self, event: Claims, lives: list[Life], ready: list[Life]) -> None:
+        for one, next_one in pairwise(lives):
+            if _before(next_one, one):
+                self._report("I10", next_one.job.id, f"was handed out after {one.job.id}")
+        last = max(lives, key=lambda life: life.place)
+        for life in ready:
+            if life.suspect and event.want.room == "alone":
+                self._report("I10", life.job.id, f"is a suspect, and {last.job.id} was taken first")
+            elif not life.suspect and life not in lives and _before(life, last):
+                self._report("I10", life.job.id, f"was ready, and {last.job.id} was taken first")
+
+    def _check_suspect(self, event: Claims, lives: list[Life], ready: list[Life]) -> None:
+        one = next(life for life in lives if life.suspect)
+        if len(lives) > 1:
+            self._report("I10", one.job.id, "is a suspect and was handed out beside others")
+        if event.want.room == "busy":
+            self._report("I10", one.job.id, "is a suspect and was handed to a busy worker")
+        for life in ready:
+            if (life.suspect or event.want.room == "idle") and _before(life, one):
+                self._report("I10", life.job.id, f"was ready, and {one.job.id} was taken first")
+
+    def _passed_over(self, name: str, event: Claims) -> bool:
+        wanted = event.want.names is None or name in event.want.names
+        return not wanted or "*" in self._pauses or f"job:{name}" in self._pauses
+
+    def _reserves(self, event: Reserves) -> None:
+        self._limits[event.key].update(event.windows)
+        if event.answer == 0:
+            # The same token asks again after a lost reply: that is no second start.
+            self._starts[event.key].setdefault((event.job_id, event.token), event.at)
+
+    def _check_windows(self) -> None:
+        for key, starts in self._starts.items():
+            instants = sorted(starts.values())
+            for window in self._limits[key]:
+                for first, one_more in zip(instants, instants[window.limit :], strict=False):
+                    if one_more - first < window.seconds - HAIR:
+                        sentence = (
+                            f"more than {window.limit} starts of {key!r} in {window.seconds} s:"
+                            f" from {first:.6f} to {one_more:.6f}"
+                        )
+                        self._report("I9", None, sentence)
+
+    def _begins(self, event: Begins) -> None:
+        life = self._ledger.lives.get(event.job_id)
+        if life is None:
+            return
+        until = life.leases.get(event.by)
+        if until is None:
+            self._report("I5", event.job_id, f"began to run on {event.by}, which has no lease")
+        elif event.boot > until + HAIR:
+            sentence = f"began to run on {event.by} {event.boot - until:.6f} s after its lease"
+            self._report("I5", event.job_id, sentence)
+        elif life.holder == event.by and life.attempts != event.attempt:
+            sentence = f"ran as attempt {event.attempt}, and was claimed as {life.attempts}"
+            self._report("I3", event.job_id, sentence)
+
+    def _goes(self, event: Gone) -> None:
+        self._gone.add(event.by)
+        if event.error is not None:
+            self._report("I14", None, f"{event.by} went down: {event.error}")
+            return
+        stop = self._stops.get(event.by)
+        if stop is not None and event.boot > stop.boot + stop.grace + HAIR:
+            took = event.boot - stop.boot
+            self._report("I12", None, f"{event.by} took {took:.3f} s to stop, of {stop.grace}")
+        for life in self._ledger.lives.values():
+            if life.state == "processing" and life.holder == event.by:
+                sentence = f"was neither settled nor handed back when {event.by} ended"
+                self._report("I12", life.job.id, sentence)
+
+    def _check_records(self, at_end: Dump) -> None:
+        records: dict[str, Record] = {}
+        keys: dict[tuple[str, str], str] = {}
+        for record in at_end.records:
+            if record.id in records:
+                self._report("I6", record.id, "has two records")
+            records[record.id] = record
+            if record.id not in self._ledger.lives:
+                self._report("I6", record.id, "has a record, but nobody had it accepted")
+            if record.unique_key is not None and record.state in UNFINISHED:
+                other = keys.setdefault((record.name, record.unique_key), record.id)
+                if other != record.id:
+                    sentence = f"is unfinished, as {other} is, and both have {record.unique_key!r}"
+                    self._report("I7", record.id, sentence)
+        for life in self._ledger.lives.values():
+            found = records.get(life.job.id)
+            if found is not None:
+                self._check_record(life, found)
+            elif not life.expired(at_end.at):
+                self._report("I1", life.job.id, "was accepted, and there is no record of it")
+            self._check_end(life, at_end)
+
+    def _check_record(self, life: Life, record: Record) -> None:
+        state = "pending" if record.state == "delayed" else record.state
+        if state != life.state:
+            which = "I16" if life.state == "cancelled" else "I2"
+            self._report(which, record.id, f"is {state}, and {life.state} by the log")
+        if record.generation != life.generation:
+            sentence = f"is of generation {record.generation}, and {life.generation} by the log"
+            self._report("I2", record.id, sentence)
+        counts = (record.attempts, record.lapses)
+        if counts != (life.attempts, life.lapses):
+            sentence = f"has {counts[0]} attempts and {counts[1]} lapses,"
+            sentence += f" and {life.attempts} and {life.lapses} by the log"
+            self._report("I3", record.id, sentence)
+        if life.state == "processing" and record.token != life.token:
+            self._report("I4", record.id, f"has the token {record.token}, not {life.token}")
+
+    def _check_end(self, life: Life, at_end: Dump) -> None:
+        if not life.ended:
+            sentence = f"is {life.state}: attempt {life.attempts}, lapses {life.lapses}"
+            self._report("I1", life.job.id, f"was accepted and never ended; it {sentence}")
+            if life.job.id in self._disturbed:
+                what = self._disturbed[life.job.id]
+                self._report("I14", life.job.id, f"never ended after this failed: {what}")
+        calm = self._calm
+        if calm is None:
+            return
+        # By the boot clock, because the store's may have jumped; it goes at half speed at worst.
+        late = life.ended_boot if life.ended else calm.boot + (at_end.at - calm.at)
+        deadline = calm.boot + 2 * max(0.0, life.due - calm.at) + calm.within
+        if late > deadline:
+            sentence = f"took {late - deadline:.3f} s longer than it may after the faults ended"
+            self._report("I13", life.job.id, sentence)
+
+
+def _before(one: Life, other: Life) -> bool:
+    """Whether `one` goes first; a hair's difference between instants is none."""
+    if one.job.priority != other.job.priority:
+        return one.job.priority < other.job.priority
+    if one.due != other.due:
+        return one.due < other.due - HAIR
+    return one.order < other.order
