@@ -96,12 +96,16 @@ def create_queue(
     Raises: ConfigError for a URL that names no store, or says what its store does not know.
     """
     parsed = StoreURL.parse(url or os.environ.get(ENVIRONMENT_URL) or "memory://")
-    backends = {each.name for each in pkgutil.iter_modules(stores.__path__)}
-    if parsed.backend not in backends:
+    module = f"{stores.__name__}.{parsed.backend}"
+    try:
+        backend = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        backends = (each.name for each in pkgutil.iter_modules(stores.__path__))
         known = ", ".join(f"{each}://" for each in sorted(backends))
         message = f"url: {parsed.scheme}:// names no store; there are {known}"
-        raise ConfigError(message, field="url")
-    backend = importlib.import_module(f"{stores.__name__}.{parsed.backend}")
+        raise ConfigError(message, field="url") from None
     seams = options.get("seams") or Seams()
     store: Store = backend.from_url(parsed, _name(name, queue_name), seams.clock)
     return Queue(store, **options)
