@@ -98,12 +98,16 @@ def create_queue(
     if url is None:
         url = os.environ.get(ENVIRONMENT_URL) or "memory://"
     parsed = StoreURL.parse(url)
-    backends = {each.name for each in pkgutil.iter_modules(stores.__path__)}
-    if parsed.backend not in backends:
+    module = f"{stores.__name__}.{parsed.backend}"
+    try:
+        backend = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        backends = (each.name for each in pkgutil.iter_modules(stores.__path__))
         known = ", ".join(f"{each}://" for each in sorted(backends))
         message = f"url: {parsed.scheme}:// names no store; there are {known}"
-        raise ConfigError(message, field="url")
-    backend = importlib.import_module(f"{stores.__name__}.{parsed.backend}")
+        raise ConfigError(message, field="url") from None
     seams = options.get("seams") or Seams()
     store: Store = backend.from_url(parsed, _name(name, queue_name), seams.clock)
     return Queue(store, **options)
