@@ -22,6 +22,7 @@ from jobmill.testing.eventlog import (
     Drops,
     Ends,
     Event,
+    Fault,
     Gone,
     Killed,
     Moves,
@@ -314,6 +315,28 @@ def stopped() -> Log:
     return log
 
 
+def stopped_while_cut_off() -> Log:
+    log = lapsed()
+    log.events[2:3] = [
+        Stops(at=T0, boot=0.0, by="dead", grace=5.0),
+        Fault(at=T0, boot=0.0, by="dead", verb="move", what="lose request"),
+        Gone(at=T0, boot=0.0, by="dead"),
+    ]
+    return log
+
+
+def begun_again_by_a_middleware() -> Log:
+    log = Log()
+    log.add()
+    log.claim("a")
+    log.tell(Begins, job_id="a", attempt=1)
+    log.t = LEASE + 1
+    log.tell(Begins, job_id="a", attempt=1)
+    log.move("succeed", "completed")
+    log.record()
+    return log
+
+
 def calm() -> Log:
     log = Log()
     log.add(delay=20.0)
@@ -337,6 +360,8 @@ GOOD = [
     in_order,
     limited,
     stopped,
+    stopped_while_cut_off,
+    begun_again_by_a_middleware,
     calm,
 ]
 

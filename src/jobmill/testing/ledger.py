@@ -24,7 +24,8 @@ class Life:
     `state` is "pending" for all that waits; `due` says since or until when. `order` is its
     place in the order of acceptance. `until` is the end of its lease by the store's clock;
     `leases` says for each process that had one until when it must take its own to hold, by
-    the boot clock: no worker can know that the store's clock has jumped.
+    the boot clock: no worker can know that the store's clock has jumped. `unbegun` are the
+    processes that claimed it and whose handler has not begun since.
     """
 
     job: NewJob
@@ -43,6 +44,7 @@ class Life:
     ended_at: float | None = None
     ended_boot: float = 0.0
     leases: dict[str, float] = field(default_factory=dict[str, float])
+    unbegun: set[str] = field(default_factory=set[str])
 
     @property
     def ended(self) -> bool:
@@ -187,6 +189,7 @@ class Ledger:
         life.token, life.holder = claim.token, event.by
         life.until = event.at + event.want.lease
         life.leases[event.by] = event.boot + event.want.lease
+        life.unbegun.add(event.by)
 
     def _check_takeover(self, life: Life, claim: Claim, event: Claims) -> None:
         if life.state != "processing":
