@@ -80,7 +80,7 @@ async def on_finally(ctx: JobContext[Any]) -> None:
 async def witness(ctx: JobContext[Any], act: Callable[[], Awaitable[Any]]) -> Any:
     """Tell the log when the handler begins and ends."""
     world = world_of(ctx)
-    world.tell(Begins, job_id=ctx.job_id, attempt=ctx.attempt)
+    world.tell(Begins, job_id=ctx.job_id, attempt=ctx.attempt, token=ctx.token)
     how = "returned"
     try:
         return await act()

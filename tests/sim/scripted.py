@@ -137,7 +137,10 @@ class Worker:
             if self.world.sim.clock.boot() >= self.held_until[_lease(claim)]:
                 await self.settle(after_stop(claim, untried=True))
                 return
-            faults.log.append(Begins(**faults.stamp(), job_id=claim.id, attempt=claim.attempt))
+            stamp = faults.stamp()
+            faults.log.append(
+                Begins(**stamp, job_id=claim.id, attempt=claim.attempt, token=claim.token)
+            )
             await asyncio.sleep(dice.uniform(0.0, dice.choice((0.0, 1.0, 5.0, 20.0))))
             move = self.outcome(claim)
             faults.log.append(

@@ -542,6 +542,26 @@ def i5_began_after_its_lease() -> Log:
     return log
 
 
+def i5_began_under_a_token_of_nobody() -> Log:
+    log = Log()
+    log.add()
+    log.claim("a")
+    log.tell(Begins, job_id="a", attempt=1, token="t0")
+    log.move("succeed", "completed")
+    log.record()
+    return log
+
+
+def i3_ran_as_another_attempt() -> Log:
+    log = Log()
+    log.add()
+    log.claim("a")
+    log.tell(Begins, job_id="a", attempt=2, token="t1")
+    log.move("succeed", "completed")
+    log.record()
+    return log
+
+
 def i6_stored_twice() -> Log:
     log = Log()
     log.add()
@@ -771,6 +791,8 @@ BAD = [
     i5_token_given_twice,
     i5_began_without_a_lease,
     i5_began_after_its_lease,
+    i5_began_under_a_token_of_nobody,
+    i3_ran_as_another_attempt,
     i6_stored_twice,
     i6_came_from_nowhere,
     i7_two_unfinished,

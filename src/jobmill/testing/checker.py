@@ -221,17 +221,20 @@ class Checker:
         life = self._ledger.lives.get(event.job_id)
         if life is None:
             return
-        until = life.leases.get(event.by)
-        if until is None:
+        grant = life.grant_of(event.by, event.token)
+        if grant is None or grant.by != event.by:
             self._report("I5", event.job_id, f"began to run on {event.by}, which has no lease")
-        elif event.by in life.unbegun and event.boot > until + HAIR:
-            sentence = f"began to run on {event.by} {event.boot - until:.6f} s after its lease"
+            return
+        if event.boot > grant.until + HAIR and not grant.begun:
+            sentence = (
+                f"began to run on {event.by} {event.boot - grant.until:.6f} s after its lease"
+            )
             self._report("I5", event.job_id, sentence)
-        elif life.holder == event.by and life.attempts != event.attempt:
-            sentence = f"ran as attempt {event.attempt}, and was claimed as {life.attempts}"
+        if grant.attempt != event.attempt:
+            sentence = f"ran as attempt {event.attempt}, and was claimed as {grant.attempt}"
             self._report("I3", event.job_id, sentence)
         # A middleware may run the handler again within the same run.
-        life.unbegun.discard(event.by)
+        grant.begun = True
 
     def _goes(self, event: Gone) -> None:
         self._gone.add(event.by)

@@ -17,15 +17,27 @@ Report = Callable[[str, str | None, str], None]
 """Takes an invariant, a job's id and a sentence."""
 
 
+@dataclass(slots=True)
+class Grant:
+    """A lease as its worker may see it.
+
+    `until` is by the boot clock, counted from when the store gave it or held it longer: no
+    worker can know that the store's own clock has jumped.
+    """
+
+    by: str
+    attempt: int
+    until: float
+    begun: bool = False
+
+
 @dataclass(slots=True, eq=False)
 class Life:
     """One job, from its acceptance to its removal.
 
     `state` is "pending" for all that waits; `due` says since or until when. `order` is its
     place in the order of acceptance. `until` is the end of its lease by the store's clock;
-    `leases` says for each process that had one until when it must take its own to hold, by
-    the boot clock: no worker can know that the store's clock has jumped. `unbegun` are the
-    processes that claimed it and whose handler has not begun since.
+    `grants` are all its leases so far, by token.
     """
 
     job: NewJob
@@ -43,8 +55,7 @@ class Life:
     until: float = 0.0
     ended_at: float | None = None
     ended_boot: float = 0.0
-    leases: dict[str, float] = field(default_factory=dict[str, float])
-    unbegun: set[str] = field(default_factory=set[str])
+    grants: dict[str, Grant] = field(default_factory=dict[str, Grant])
 
     @property
     def ended(self) -> bool:
@@ -60,6 +71,13 @@ class Life:
     def place(self) -> tuple[int, float, int]:
         """What it is ordered by among what waits."""
         return self.job.priority, self.due, self.order
+
+    def grant_of(self, by: str, token: str | None) -> Grant | None:
+        """The lease of this token; without one, the last that the process had."""
+        if token is not None:
+            return self.grants.get(token)
+        mine = [grant for grant in self.grants.values() if grant.by == by]
+        return mine[-1] if mine else None
 
     def expired(self, at: float) -> bool:
         """Whether its record may be gone."""
@@ -188,8 +206,7 @@ class Ledger:
         life.state, life.attempts = "processing", claim.attempt
         life.token, life.holder = claim.token, event.by
         life.until = event.at + event.want.lease
-        life.leases[event.by] = event.boot + event.want.lease
-        life.unbegun.add(event.by)
+        life.grants[claim.token] = Grant(event.by, claim.attempt, event.boot + event.want.lease)
 
     def _check_takeover(self, life: Life, claim: Claim, event: Claims) -> None:
         if life.state != "processing":
@@ -233,7 +250,8 @@ class Ledger:
             asked = "was" if life.asked else "was not"
             self._report("I16", lease.job_id, f"{asked} asked to cancel, and was told {beat!r}")
         life.until = event.at + event.lease
-        life.leases[event.by] = event.boot + event.lease
+        if lease.token in life.grants:
+            life.grants[lease.token].until = event.boot + event.lease
 
     def _move(  # noqa: C901, PLR0912  a branch for each answer
         self, move: Move, answer: Moved, event: Event
