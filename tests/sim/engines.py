@@ -80,7 +80,8 @@ async def on_finally(ctx: JobContext[Any]) -> None:
 async def witness(ctx: JobContext[Any], act: Callable[[], Awaitable[Any]]) -> Any:
     """Tell the log when the handler begins and ends."""
     world = world_of(ctx)
-    world.tell(Begins, job_id=ctx.job_id, attempt=ctx.attempt, token=ctx.token)
+    run = {"job_id": ctx.job_id, "attempt": ctx.attempt, "token": ctx.token}
+    world.tell(Begins, **run)
     how = "returned"
     try:
         return await act()
@@ -89,14 +90,15 @@ async def witness(ctx: JobContext[Any], act: Callable[[], Awaitable[Any]]) -> An
         raise
     finally:
         if not world.sim.over:
-            world.tell(Ends, job_id=ctx.job_id, attempt=ctx.attempt, how=how)
+            world.tell(Ends, **run, how=how)
 
 
 async def act(ctx: JobContext[Any]) -> Any:  # noqa: C901  a branch for each way to end
     """What a handler may do, by the dice; once it is quiet, it returns."""
     world = world_of(ctx)
     dice = world.dice
-    seconds = dice.uniform(0.0, dice.choice((0.0, 1.0, 5.0, 20.0)))
+    longest = dice.choice((0.0, 1.0, 5.0, 20.0))
+    seconds = dice.uniform(0.0, min(longest, 1.0) if world.faults.quiet else longest)
     roll = 0.0 if world.faults.quiet else dice.random()
     if roll > 0.9:
         await ctx.update_progress(dice.uniform(0, 100), "on its way")

@@ -141,10 +141,17 @@ class Worker:
             faults.log.append(
                 Begins(**stamp, job_id=claim.id, attempt=claim.attempt, token=claim.token)
             )
-            await asyncio.sleep(dice.uniform(0.0, dice.choice((0.0, 1.0, 5.0, 20.0))))
+            longest = dice.choice((0.0, 1.0, 5.0, 20.0))
+            await asyncio.sleep(dice.uniform(0.0, min(longest, 1.0) if faults.quiet else longest))
             move = self.outcome(claim)
             faults.log.append(
-                Ends(**faults.stamp(), job_id=claim.id, attempt=claim.attempt, how=move.event)
+                Ends(
+                    **faults.stamp(),
+                    job_id=claim.id,
+                    attempt=claim.attempt,
+                    how=move.event,
+                    token=claim.token,
+                )
             )
             if _lease(claim) not in self.lost:
                 await self.settle(move)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from jobmill.errors import StoreUnavailable
 from jobmill.states import UNFINISHED
@@ -19,9 +19,13 @@ from jobmill.testing.sim import Process, Sim
 
 T = TypeVar("T")
 
+PATIENCE = 1_000.0
+"""Seconds after which it is clear that something never ends."""
+
 LEASE = 10.0
 TROUBLE = 90.0
-WITHIN = 400.0
+WITHIN = 45.0
+"""Seconds from the end of the faults: a lease, the longest backoff, and as much again."""
 
 
 @dataclass
@@ -82,6 +86,10 @@ class World:
     async def settle_down(self) -> None:
         """What else must end once all jobs have."""
 
+    def troubles(self) -> list[Coroutine[Any, Any, None]]:
+        """What goes on besides, until it is calm."""
+        return [self.disturb(), self.freeze()]
+
     async def run(self) -> Outcome:
         await self.root.open()
         try:
@@ -95,10 +103,7 @@ class World:
         await self.persist(outside.open)
         keepers = [asyncio.create_task(self.keep(number)) for number in range(self.size)]
         producing = [asyncio.create_task(self.produce(outside, number)) for number in range(3)]
-        trouble = [
-            asyncio.create_task(coro)
-            for coro in (self.operate(outside), self.disturb(), self.freeze())
-        ]
+        trouble = [asyncio.create_task(coro) for coro in (self.operate(outside), *self.troubles())]
         await asyncio.sleep(TROUBLE)
         for task in trouble:
             task.cancel()
@@ -123,7 +128,7 @@ class World:
         return Outcome(self.faults.log, at_end, check(self.faults.log, at_end))
 
     async def drain(self) -> None:
-        deadline = self.sim.clock.boot() + 2 * WITHIN
+        deadline = self.sim.clock.boot() + PATIENCE
         while self.sim.clock.boot() < deadline:
             counts = await self.root.counts()
             if not any(counts.states.get(state) for state in UNFINISHED):

@@ -330,8 +330,10 @@ def begun_again_by_a_middleware() -> Log:
     log.add()
     log.claim("a")
     log.tell(Begins, job_id="a", attempt=1)
+    log.tell(Ends, job_id="a", attempt=1, how="raised")
     log.t = LEASE + 1
     log.tell(Begins, job_id="a", attempt=1)
+    log.tell(Ends, job_id="a", attempt=1, how="returned")
     log.move("succeed", "completed")
     log.record()
     return log
@@ -454,6 +456,18 @@ def i3_too_many_lapses() -> Log:
         log.move("lapse", "pending", token=f"o{number}")
     run_of(log, token="t9", lapses=2, room="alone")
     log.record(lapses=2)
+    return log
+
+
+def i3_runs_again_after_a_lapse() -> Log:
+    log = Log()
+    log.record(lapses=1)
+    log.add(policy=Policy(on_lapse="fail"))
+    log.claim("a")
+    log.t = LEASE
+    log.claim("a", token="t2", taken_over=True)
+    log.move("lapse", "pending", token="t2")
+    run_of(log, token="t3", lapses=1, room="alone")
     return log
 
 
@@ -704,6 +718,18 @@ def i12_never_ended() -> Log:
     return log
 
 
+def i12_handed_back_while_it_ran() -> Log:
+    log = Log()
+    log.add()
+    log.claim("a")
+    log.tell(Begins, job_id="a", attempt=1, token="t1")
+    log.move("release", "pending")
+    log.tell(Ends, job_id="a", attempt=1, token="t1", how="returned")
+    run_of(log, token="t2", by="other")
+    log.record()
+    return log
+
+
 def i13_too_late() -> Log:
     log = Log()
     log.add()
@@ -782,6 +808,7 @@ BAD = [
     i3_lapse_spends_an_attempt,
     i3_too_many_attempts,
     i3_too_many_lapses,
+    i3_runs_again_after_a_lapse,
     i4_stale_settle,
     i4_stale_renewal,
     i4_current_token_refused,
@@ -808,6 +835,7 @@ BAD = [
     i12_left_a_job_behind,
     i12_too_slow,
     i12_never_ended,
+    i12_handed_back_while_it_ran,
     i13_too_late,
     i14_worker_down,
     i14_never_ended_after_a_hook,

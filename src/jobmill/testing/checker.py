@@ -127,7 +127,7 @@ class Checker:
             case Fault():
                 self._cut_off.add(event.by)
             case Ends():
-                pass
+                self._ends(event)
             case _:
                 assert_never(event)
 
@@ -235,6 +235,13 @@ class Checker:
             self._report("I3", event.job_id, sentence)
         # A middleware may run the handler again within the same run.
         grant.begun = True
+        grant.running += 1
+
+    def _ends(self, event: Ends) -> None:
+        life = self._ledger.lives.get(event.job_id)
+        grant = None if life is None else life.grant_of(event.by, event.token)
+        if grant is not None:
+            grant.running -= 1
 
     def _goes(self, event: Gone) -> None:
         self._gone.add(event.by)

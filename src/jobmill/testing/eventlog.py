@@ -90,6 +90,7 @@ class Ends(_Event, frozen=True, kw_only=True, tag=True):
     job_id: str
     attempt: int
     how: str
+    token: str | None = None
 
 
 class Disturbs(_Event, frozen=True, kw_only=True, tag=True):

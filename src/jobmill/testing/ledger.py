@@ -22,13 +22,15 @@ class Grant:
     """A lease as its worker may see it.
 
     `until` is by the boot clock, counted from when the store gave it or held it longer: no
-    worker can know that the store's own clock has jumped.
+    worker can know that the store's own clock has jumped. `running`: handlers of it that
+    have begun and not ended.
     """
 
     by: str
     attempt: int
     until: float
     begun: bool = False
+    running: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -268,6 +270,10 @@ class Ledger:
                 if fenced and not current:
                     sentence = f"{move.event} of {event.by} was applied under a stale token"
                     self._report("I4", move.job_id, f"{sentence}, {move.token}")
+                grant = life.grants.get(move.token or "")
+                if fenced and grant is not None and grant.running:
+                    sentence = f"{move.event} of {event.by} was applied while its handler ran"
+                    self._report("I12", move.job_id, sentence)
                 self._apply(life, move, answer.state, event)
             case "already":
                 if not fenced or not current or life.state == "processing":
@@ -322,6 +328,8 @@ class Ledger:
         if life.lapses > life.job.policy.max_lapses:
             most = life.job.policy.max_lapses
             self._report("I3", life.job.id, f"has lapsed {life.lapses} times, of {most}")
+        if rule.event == "lapse" and life.job.policy.on_lapse == "fail" and not life.asked:
+            self._report("I3", life.job.id, "is to run again after a lapse, and must not")
         if rule.token and not move.untried:
             life.suspect = rule.suspect
         if state in ENDED:
