@@ -281,9 +281,7 @@ class StoreMachine(RuleBasedStateMachine):
         events=st.lists(st.sampled_from(sorted(_OTHERS)), min_size=1, max_size=3),
         fingerprint=st.sampled_from([None, "c"]),
     )
-    def operate(
-        self, data: st.DataObject, events: list[Event], fingerprint: str | None
-    ) -> None:
+    def operate(self, data: st.DataObject, events: list[Event], fingerprint: str | None) -> None:
         """Cancel, revive and hasten."""
         moves = [
             Move(
@@ -304,7 +302,11 @@ class StoreMachine(RuleBasedStateMachine):
         notes = {leases[0].job_id: note} if note else None
         self._same(lambda store: store.renew(leases, lease, notes, now=self._now))
 
-    @rule(query=_queries.filter(Query().__ne__), ids=st.none() | st.lists(_ids, max_size=3), limit=st.integers(0, 3))
+    @rule(
+        query=_queries.filter(Query().__ne__),
+        ids=st.none() | st.lists(_ids, max_size=3),
+        limit=st.integers(0, 3),
+    )
     def drop(self, query: Query, ids: list[str] | None, limit: int) -> None:
         """Drop jobs."""
         self._same(lambda store: store.drop(query, ids=ids, limit=limit, now=self._now))
@@ -374,9 +376,7 @@ class StoreMachine(RuleBasedStateMachine):
     def reserve(self, key: str, job_id: str, token: int) -> None:
         """Ask for a start under a rate limit."""
         expected, answer = self._both(
-            lambda store: store.reserve(
-                key, job_id, f"t{token}", _WINDOWS[key], now=self._now
-            )
+            lambda store: store.reserve(key, job_id, f"t{token}", _WINDOWS[key], now=self._now)
         )
         assert (answer == 0) == (expected == 0)
         assert abs(answer - expected) < 1e-3, f"oracle: {expected}, store: {answer}"
