@@ -92,7 +92,9 @@ class Process:
 
     async def ends(self, *, within: float = PATIENCE) -> int:
         """Its exit code, when it has ended by itself."""
-        await eventually(lambda: not self.alive, f"the end of {self.pid}:\n{self.log}", within=within)
+        await eventually(
+            lambda: not self.alive, f"the end of {self.pid}:\n{self.log}", within=within
+        )
         assert self.exit_code is not None
         return self.exit_code
 
