@@ -95,7 +95,9 @@ def create_queue(
 
     Raises: ConfigError for a URL that names no store, or says what its store does not know.
     """
-    parsed = StoreURL.parse(url or os.environ.get(ENVIRONMENT_URL) or "memory://")
+    if url is None:
+        url = os.environ.get(ENVIRONMENT_URL) or "memory://"
+    parsed = StoreURL.parse(url)
     module = f"{stores.__name__}.{parsed.backend}"
     try:
         backend = importlib.import_module(module)
@@ -115,5 +117,6 @@ def _name(name: str | None, queue_name: str | None) -> str:
     if name is not None and queue_name is not None and name != queue_name:
         message = "name: it is the same as queue_name; give one of them"
         raise ConfigError(message, field="name")
-    chosen = name if name is not None else queue_name
-    return check_queue_name(_DEFAULT_NAME if chosen is None else chosen)
+    if name is None and queue_name is not None:
+        return check_queue_name(queue_name, "queue_name")
+    return check_queue_name(_DEFAULT_NAME if name is None else name)

@@ -1,4 +1,4 @@
-"""A small world on the store's protocol alone: scripted producers, workers and operators.
+"""Scripted producers, workers and operators, on the store's protocol alone.
 
 The workers here are the least that keeps the promises; the real ones have their own world.
 """
@@ -6,16 +6,14 @@ The workers here are the least that keeps the promises; the real ones have their
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
 
 from jobmill.errors import StoreUnavailable
 from jobmill.limits import Window
 from jobmill.options import Policy
 from jobmill.states import (
-    UNFINISHED,
     Claim,
     Failure,
     Move,
@@ -26,45 +24,22 @@ from jobmill.states import (
     after_stop,
     after_success,
 )
-from jobmill.store import (
-    JOBS,
-    Claimed,
-    Lease,
-    NewJob,
-    Query,
-    Store,
-    Want,
-)
-from jobmill.testing.checker import Dump, Violation, check, dump
-from jobmill.testing.eventlog import Begins, Ends, Event, Gone, Stops, story
-from jobmill.testing.faults import Faults, Odds
-from jobmill.testing.faulty import FaultyStore
-from jobmill.testing.sim import Process, Sim
+from jobmill.store import JOBS, Claimed, Lease, NewJob, Query, Store, Want
+from jobmill.testing.eventlog import Begins, Ends, Gone, Stops
+from jobmill.testing.sim import Process
+from tests.sim.world import LEASE, TROUBLE, Inhabitant, World
 
-T = TypeVar("T")
-
-LEASE = 10.0
 FAILURE = Failure(error=b'{"type":"Simulated"}', fingerprint="simulated")
 CANCELLED = Failure(error=b'{"type":"Cancel"}')
 LIMIT = (Window(3, 5.0),)
-TROUBLE = 90.0
-WITHIN = 400.0
-
-
-@dataclass
-class Outcome:
-    """What a run of the world left."""
-
-    log: list[Event]
-    at_end: Dump
-    violations: list[Violation]
+GRACE = 500.0
 
 
 @dataclass
 class Worker:
     """One start of a worker: claims, runs, renews and settles until it is told to stop."""
 
-    world: World
+    world: ScriptedWorld
     name: str
     store: Store
     runs: dict[Lease, Claim] = field(default_factory=dict)
@@ -94,7 +69,7 @@ class Worker:
         if not self.stopping:
             self.stopping = True
             faults = self.world.faults
-            faults.log.append(Stops(**faults.stamp(by=self.name), grace=grace))
+            faults.log.append(Stops(**faults.stamp(by=self.name), grace=grace + GRACE))
 
     def room(self) -> tuple[int, str]:
         if any(claim.suspect for claim in self.runs.values()):
@@ -162,11 +137,21 @@ class Worker:
             if self.world.sim.clock.boot() >= self.held_until[_lease(claim)]:
                 await self.settle(after_stop(claim, untried=True))
                 return
-            faults.log.append(Begins(**faults.stamp(), job_id=claim.id, attempt=claim.attempt))
-            await asyncio.sleep(dice.uniform(0.0, dice.choice((0.0, 1.0, 5.0, 20.0))))
+            stamp = faults.stamp()
+            faults.log.append(
+                Begins(**stamp, job_id=claim.id, attempt=claim.attempt, token=claim.token)
+            )
+            longest = dice.choice((0.0, 1.0, 5.0, 20.0))
+            await asyncio.sleep(dice.uniform(0.0, min(longest, 1.0) if faults.quiet else longest))
             move = self.outcome(claim)
             faults.log.append(
-                Ends(**faults.stamp(), job_id=claim.id, attempt=claim.attempt, how=move.event)
+                Ends(
+                    **faults.stamp(),
+                    job_id=claim.id,
+                    attempt=claim.attempt,
+                    how=move.event,
+                    token=claim.token,
+                )
             )
             if _lease(claim) not in self.lost:
                 await self.settle(move)
@@ -215,78 +200,17 @@ def _lease(claim: Claim) -> Lease:
     return Lease(claim.id, claim.token)
 
 
-class World:
-    """Producers, workers that die and come back, operators, and a store behind faults."""
+class ScriptedWorld(World):
+    """Scripted workers, producers that repeat themselves, operators that do what they may."""
 
-    def __init__(
-        self, sim: Sim, store: Store, odds: Odds, *, jobs: int = 30, workers: int = 3
-    ) -> None:
-        self.sim = sim
-        self.faults = Faults(sim, odds)
-        self.dice = sim.dice("world")
-        self.root = store
-        self.jobs = jobs
-        self.ids: list[str] = []
-        self.workers: dict[str, Worker] = {}
-        self.size = workers
-        self.over = False
+    paused = ("*", "job:other")
 
-    async def run(self) -> Outcome:
-        await self.root.open()
-        try:
-            outside = FaultyStore(self.root.handle(), self.faults)
-            await self.persist(outside.open)
-            keepers = [asyncio.create_task(self.keep(number)) for number in range(self.size)]
-            trouble = [asyncio.create_task(self.produce(outside, number)) for number in range(3)]
-            others = [self.operate(outside), self.disturb(), self.freeze()]
-            others_running = [asyncio.create_task(coro) for coro in others]
-            await asyncio.sleep(TROUBLE)
-            for task in others_running:
-                task.cancel()
-            await asyncio.wait(others_running)
-            for process in self.sim.processes:
-                process.thaw()
-            self.faults.calm(WITHIN)
-            await asyncio.gather(*trouble)
-            for key in ("*", "job:other"):
-                await self.persist(partial(outside.write, "pauses", key, None))
-            await self.drain()
-            self.over = True
-            for worker in self.workers.values():
-                worker.stop(60.0)
-            await asyncio.gather(*keepers)
-            at_end = await dump(self.root)
-            return Outcome(self.faults.log, at_end, check(self.faults.log, at_end))
-        finally:
-            await self.faults.close()
-            await self.root.close()
+    def worker(self, process: Process, store: Store) -> Inhabitant:
+        return Worker(self, process.name, store)
 
-    async def drain(self) -> None:
-        deadline = self.sim.clock.boot() + 2 * WITHIN
-        while self.sim.clock.boot() < deadline:
-            counts = await self.root.counts()
-            if not any(counts.states.get(state) for state in UNFINISHED):
-                return
-            await asyncio.sleep(1.0)
-
-    async def keep(self, number: int) -> None:
-        """Start a worker, and another whenever it died or stopped."""
-        start = 0
-        while not self.over:
-            start += 1
-            process = self.sim.process(f"w{number}.{start}")
-            store = FaultyStore(self.root.handle(), self.faults)
-            worker = self.workers[process.name] = Worker(self, process.name, store)
-            await self.either(process, process.start(worker.run()))
-            del self.workers[process.name]
-            await self.sim.checkpoint(3.0)
-
-    async def either(self, process: Process, task: asyncio.Task[None]) -> None:
-        died = asyncio.create_task(process.died())
-        await asyncio.wait({task, died}, return_when=asyncio.FIRST_COMPLETED)
-        died.cancel()
-        if task.done():
-            task.result()
+    async def wait(self, store: Store) -> None:
+        """Until there may be something to claim."""
+        await store.wait([JOBS], self.dice.uniform(0.1, 2.0))
 
     async def produce(self, store: Store, number: int) -> None:
         ids, dice = self.sim.ids(f"producer {number}"), self.sim.dice(f"producer {number}")
@@ -348,48 +272,3 @@ class World:
                     await store.prune(100)
             except StoreUnavailable:
                 continue
-
-    async def disturb(self) -> None:
-        """Kill, stop, cut off, and set the clock."""
-        while True:
-            await asyncio.sleep(self.dice.uniform(2.0, 15.0))
-            roll = self.dice.random()
-            name = self.dice.choice(sorted(self.workers) or [""])
-            if roll < 0.4:
-                self.faults.kill(name)
-            elif roll < 0.6 and name in self.workers:
-                self.workers[name].stop(500.0)
-            elif roll < 0.8:
-                self.faults.outage(self.dice.uniform(0.0, 15.0))
-            else:
-                self.sim.clock.jump(self.dice.choice((-20.0, -1.0, 1.0, 30.0)))
-
-    async def freeze(self) -> None:
-        """Stop a worker for about a lease, or longer, and let it go on."""
-        while True:
-            await asyncio.sleep(self.dice.uniform(2.0, 15.0))
-            processes = [process for process in self.sim.processes if process.runs]
-            if processes:
-                process = self.dice.choice(processes)
-                process.freeze()
-                await asyncio.sleep(self.dice.uniform(1.0, 3 * LEASE))
-                process.thaw()
-
-    async def wait(self, store: Store) -> None:
-        """Until there may be something to claim."""
-        await store.wait([JOBS], self.dice.uniform(0.1, 2.0))
-
-    async def persist(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Again and again, until the store answers."""
-        while True:
-            try:
-                return await call()
-            except StoreUnavailable:
-                await self.sim.checkpoint(1.0)
-
-
-def told(outcome: Outcome) -> str:
-    """The violations, and the story of the first one's job."""
-    lines = [str(violation) for violation in outcome.violations]
-    first = outcome.violations[0].job_id if outcome.violations else None
-    return "\n".join([*lines, story(outcome.log, first)])

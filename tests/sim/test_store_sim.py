@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import pytest
@@ -14,40 +12,25 @@ from jobmill.limits import Window
 from jobmill.states import Move, Note
 from jobmill.store import Added, Beat, Claimed, Lease, Moved, NewJob, Store, Want
 from jobmill.stores.memory import MemoryStore
-from jobmill.stores.sqlite import SQLiteStore
 from jobmill.testing.faults import Odds
 from jobmill.testing.sim import Sim, seeds, simulate
-from tests.sim.scripted import Outcome, World, told
+from tests.sim.scripted import ScriptedWorld
+from tests.sim.stores import MakeStore, open_memory
+from tests.sim.world import Outcome, told
 
 ODDS = Odds(lose_request=0.03, lose_reply=0.03, crash=0.004, slow=0.02, slow_delay=4.0)
-
-MakeStore = Callable[[Clock], Store]
-
-
-def open_memory(clock: Clock) -> Store:
-    return MemoryStore(clock=clock)
-
-
-@pytest.fixture
-def open_sqlite() -> Iterator[MakeStore]:
-    # In memory where the system offers that: what the disk costs is not the point here.
-    shm = Path("/dev/shm")
-    with TemporaryDirectory(dir=shm if shm.is_dir() else None) as folder:
-        yield lambda clock: SQLiteStore(
-            Path(folder, "jobs.db"), synchronous="normal", clock=clock, inline=True
-        )
 
 
 def run(make: MakeStore, seed: int) -> Outcome:
     async def main(sim: Sim) -> Outcome:
-        return await World(sim, make(sim.clock), ODDS).run()
+        return await ScriptedWorld(sim, make(sim.clock), ODDS).run()
 
     return simulate(main, seed)
 
 
 def hold(make: MakeStore, seed: int) -> None:
     async def main(sim: Sim) -> None:
-        outcome = await World(sim, make(sim.clock), ODDS).run()
+        outcome = await ScriptedWorld(sim, make(sim.clock), ODDS).run()
         assert not outcome.violations, told(outcome)
 
     simulate(main, seed)

@@ -22,6 +22,7 @@ from jobmill.testing.eventlog import (
     Drops,
     Ends,
     Event,
+    Fault,
     Gone,
     Killed,
     Moves,
@@ -314,6 +315,30 @@ def stopped() -> Log:
     return log
 
 
+def stopped_while_cut_off() -> Log:
+    log = lapsed()
+    log.events[2:3] = [
+        Stops(at=T0, boot=0.0, by="dead", grace=5.0),
+        Fault(at=T0, boot=0.0, by="dead", verb="move", what="lose request"),
+        Gone(at=T0, boot=0.0, by="dead"),
+    ]
+    return log
+
+
+def begun_again_by_a_middleware() -> Log:
+    log = Log()
+    log.add()
+    log.claim("a")
+    log.tell(Begins, job_id="a", attempt=1)
+    log.tell(Ends, job_id="a", attempt=1, how="raised")
+    log.t = LEASE + 1
+    log.tell(Begins, job_id="a", attempt=1)
+    log.tell(Ends, job_id="a", attempt=1, how="returned")
+    log.move("succeed", "completed")
+    log.record()
+    return log
+
+
 def calm() -> Log:
     log = Log()
     log.add(delay=20.0)
@@ -337,6 +362,8 @@ GOOD = [
     in_order,
     limited,
     stopped,
+    stopped_while_cut_off,
+    begun_again_by_a_middleware,
     calm,
 ]
 
@@ -432,6 +459,18 @@ def i3_too_many_lapses() -> Log:
     return log
 
 
+def i3_runs_again_after_a_lapse() -> Log:
+    log = Log()
+    log.record(lapses=1)
+    log.add(policy=Policy(on_lapse="fail"))
+    log.claim("a")
+    log.t = LEASE
+    log.claim("a", token="t2", taken_over=True)
+    log.move("lapse", "pending", token="t2")
+    run_of(log, token="t3", lapses=1, room="alone")
+    return log
+
+
 def i4_stale_settle() -> Log:
     log = lapsed()
     log.events.pop(-1)
@@ -512,6 +551,26 @@ def i5_began_after_its_lease() -> Log:
     log.claim("a")
     log.t = LEASE + 1
     log.tell(Begins, job_id="a", attempt=1)
+    log.move("succeed", "completed")
+    log.record()
+    return log
+
+
+def i5_began_under_a_token_of_nobody() -> Log:
+    log = Log()
+    log.add()
+    log.claim("a")
+    log.tell(Begins, job_id="a", attempt=1, token="t0")
+    log.move("succeed", "completed")
+    log.record()
+    return log
+
+
+def i3_ran_as_another_attempt() -> Log:
+    log = Log()
+    log.add()
+    log.claim("a")
+    log.tell(Begins, job_id="a", attempt=2, token="t1")
     log.move("succeed", "completed")
     log.record()
     return log
@@ -659,6 +718,18 @@ def i12_never_ended() -> Log:
     return log
 
 
+def i12_handed_back_while_it_ran() -> Log:
+    log = Log()
+    log.add()
+    log.claim("a")
+    log.tell(Begins, job_id="a", attempt=1, token="t1")
+    log.move("release", "pending")
+    log.tell(Ends, job_id="a", attempt=1, token="t1", how="returned")
+    run_of(log, token="t2", by="other")
+    log.record()
+    return log
+
+
 def i13_too_late() -> Log:
     log = Log()
     log.add()
@@ -737,6 +808,7 @@ BAD = [
     i3_lapse_spends_an_attempt,
     i3_too_many_attempts,
     i3_too_many_lapses,
+    i3_runs_again_after_a_lapse,
     i4_stale_settle,
     i4_stale_renewal,
     i4_current_token_refused,
@@ -746,6 +818,8 @@ BAD = [
     i5_token_given_twice,
     i5_began_without_a_lease,
     i5_began_after_its_lease,
+    i5_began_under_a_token_of_nobody,
+    i3_ran_as_another_attempt,
     i6_stored_twice,
     i6_came_from_nowhere,
     i7_two_unfinished,
@@ -761,6 +835,7 @@ BAD = [
     i12_left_a_job_behind,
     i12_too_slow,
     i12_never_ended,
+    i12_handed_back_while_it_ran,
     i13_too_late,
     i14_worker_down,
     i14_never_ended_after_a_hook,

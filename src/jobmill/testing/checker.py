@@ -89,6 +89,7 @@ class Checker:
         self._limits: dict[str, set[Window]] = defaultdict(set)
         self._stops: dict[str, Stops] = {}
         self._gone: set[str] = set()
+        self._cut_off: set[str] = set()
         self._calm: Calm | None = None
         self._disturbed: dict[str, str] = {}
 
@@ -116,14 +117,17 @@ class Checker:
                 self._disturbed[event.job_id] = event.what
             case Stops():
                 self._stops.setdefault(event.by, event)
+                self._cut_off.discard(event.by)
             case Gone():
                 self._goes(event)
             case Killed():
                 self._gone.add(event.by)
             case Calm():
                 self._calm = event
-            case Ends() | Fault():
-                pass
+            case Fault():
+                self._cut_off.add(event.by)
+            case Ends():
+                self._ends(event)
             case _:
                 assert_never(event)
 
@@ -217,15 +221,27 @@ class Checker:
         life = self._ledger.lives.get(event.job_id)
         if life is None:
             return
-        until = life.leases.get(event.by)
-        if until is None:
+        grant = life.grant_of(event.by, event.token)
+        if grant is None or grant.by != event.by:
             self._report("I5", event.job_id, f"began to run on {event.by}, which has no lease")
-        elif event.boot > until + HAIR:
-            sentence = f"began to run on {event.by} {event.boot - until:.6f} s after its lease"
+            return
+        if event.boot > grant.until + HAIR and not grant.begun:
+            sentence = (
+                f"began to run on {event.by} {event.boot - grant.until:.6f} s after its lease"
+            )
             self._report("I5", event.job_id, sentence)
-        elif life.holder == event.by and life.attempts != event.attempt:
-            sentence = f"ran as attempt {event.attempt}, and was claimed as {life.attempts}"
+        if grant.attempt != event.attempt:
+            sentence = f"ran as attempt {event.attempt}, and was claimed as {grant.attempt}"
             self._report("I3", event.job_id, sentence)
+        # A middleware may run the handler again within the same run.
+        grant.begun = True
+        grant.running += 1
+
+    def _ends(self, event: Ends) -> None:
+        life = self._ledger.lives.get(event.job_id)
+        grant = None if life is None else life.grant_of(event.by, event.token)
+        if grant is not None:
+            grant.running -= 1
 
     def _goes(self, event: Gone) -> None:
         self._gone.add(event.by)
@@ -236,6 +252,9 @@ class Checker:
         if stop is not None and event.boot > stop.boot + stop.grace + HAIR:
             took = event.boot - stop.boot
             self._report("I12", None, f"{event.by} took {took:.3f} s to stop, of {stop.grace}")
+        if event.by in self._cut_off:
+            # It could not hand back what it could not tell the store; the leases lapse.
+            return
         for life in self._ledger.lives.values():
             if life.state == "processing" and life.holder == event.by:
                 sentence = f"was neither settled nor handed back when {event.by} ended"

@@ -157,7 +157,7 @@ class Faults:
         slow = not self.quiet and self._dice.random() < self._odds.slow
         longest = self._odds.slow_delay if slow else self._odds.delay
         # One in four takes no time, so that ties are seen too.
-        await asyncio.sleep(0.0 if self._dice.random() < 0.25 else self.moment(longest))  # noqa: PLR2004
+        await asyncio.sleep(0.0 if self._dice.random() < 0.25 else self.moment(longest))
 
     def _out(self) -> bool:
         return self.sim.clock.boot() < self._outage_until

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -57,35 +58,46 @@ async def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
     assert path.read_bytes() == b"dear diary, " * 1_000
 
 
-async def test_a_read_only_file_is_refused(path: Path, start: Start) -> None:
+@pytest.mark.parametrize("what", ["file", "directory"])
+async def test_what_is_read_only_is_refused(path: Path, start: Start, what: str) -> None:
     store = SQLiteStore(path)
     await store.open()
     await store.close()
-    path.chmod(0o444)
+    target = path if what == "file" else path.parent
+    if ROOT:  # for the user that the child becomes
+        path.chmod(0o666)
+        for folder in (path.parent, *path.parent.parents[:2]):
+            if folder != Path(tempfile.gettempdir()):
+                folder.chmod(0o755 if folder != path.parent else 0o777)
+    mode = target.stat().st_mode
+    target.chmod(mode & ~0o222)
     child = start("""
-        import os
         if os.geteuid() == 0:
             os.setuid(65534)
         try:
             asyncio.run(SQLiteStore(PATH).open())
         except Exception as error:
-            say(type(error).__name__, "cannot be written" in str(error), str(PATH) in str(error))
+            text = str(error)
+            say(type(error).__name__, "cannot be written" in text, str(PATH.parent) in text)
     """)
-    # The user "nobody" must be able to come so far.
-    for folder in (path.parent, *path.parent.parents[:2]):
-        if ROOT and folder != Path("/tmp"):
-            folder.chmod(0o755)
-    assert await asyncio.to_thread(child.lines) == ["ConfigError", "True", "True"]
+    try:
+        assert await asyncio.to_thread(child.lines) == ["ConfigError", "True", "True"]
+    finally:
+        target.chmod(mode)
 
 
 async def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
     store = SQLiteStore(path)
     await store.open()
     await store.close()
-    other = await asyncio.to_thread(sqlite3.connect, path)
-    await asyncio.to_thread(other.execute, "UPDATE jobmill_meta SET schema = 99")
-    await asyncio.to_thread(other.commit)
-    await asyncio.to_thread(other.close)
+
+    def alter() -> None:
+        connection = sqlite3.connect(path)
+        connection.execute("UPDATE jobmill_meta SET schema = 99")
+        connection.commit()
+        connection.close()
+
+    await asyncio.to_thread(alter)
     with pytest.raises(SchemaMismatch, match="schema 99"):
         await store.open()
 

@@ -149,22 +149,26 @@ def migrate(
 
 
 def _check_path(path: Path, *, create: bool) -> None:
+    """Say what is wrong with a path in words that SQLite's own errors lack."""
     if path.is_dir():
         message = f"the path {path} is a directory: give the path of a file in it"
         raise ConfigError(message, field="path")
     if not path.parent.is_dir():
         message = f"there is no directory {path.parent} to put the file {path.name} into: create it"
         raise ConfigError(message, field="path")
-    if not path.exists():
-        if not create:
-            message = f"the file {path} is gone: put it back, or restart this program to start anew"
-            raise StoreUnavailable(message)
-        if not os.access(path.parent, os.W_OK):
-            message = f"the file {path} cannot be created: this user may not write its directory"
-            raise ConfigError(message, field="path")
-    elif not os.access(path, os.R_OK | os.W_OK):
+    there = path.exists()
+    if not there and not create:
+        message = f"the file {path} is gone: put it back, or restart this program to start anew"
+        raise StoreUnavailable(message)
+    if there and not os.access(path, os.R_OK | os.W_OK):
         message = (
             f"the file {path} cannot be written: give this user the right to read and write it"
+        )
+        raise ConfigError(message, field="path")
+    if not os.access(path.parent, os.W_OK):
+        message = (
+            f"the directory {path.parent} cannot be written: give this user the right to, since "
+            f"SQLite keeps its -wal and -shm beside the file {path.name}"
         )
         raise ConfigError(message, field="path")
 

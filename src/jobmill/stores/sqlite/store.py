@@ -150,10 +150,10 @@ class SQLiteStore:
 
     async def add_with(
         self,
-        tx: object,  # noqa: ARG002  the seam's signature
-        jobs: Sequence[NewJob],  # noqa: ARG002
+        tx: object,
+        jobs: Sequence[NewJob],
         *,
-        wake: bool = False,  # noqa: ARG002
+        wake: bool = False,
     ) -> list[Added]:
         """Refuse: a connection of sqlite3 is used from its own thread.
 
@@ -169,7 +169,7 @@ class SQLiteStore:
         tx: object,
         jobs: Sequence[NewJob],
         *,
-        wake: bool = False,  # noqa: ARG002  a commit by another connection wakes in any case
+        wake: bool = False,
     ) -> list[Added]:
         """As `add`, on the caller's connection to the same file, within its transaction."""
         return add_on(tx, self._path, self._queue, self._time, jobs)

@@ -291,9 +291,7 @@ class ClaimContract(StoreCase):
         assert (await claim(store, "t9")).docs == seen[-1]
 
     @on_a_store
-    async def test_the_memo_of_the_last_settle_goes_with_the_next_claim(
-        self, store: Store
-    ) -> None:
+    async def test_the_memo_of_the_last_settle_goes_with_the_next_claim(self, store: Store) -> None:
         await running(store)
         await move(store, "snooze", token="t1", memo=b'{"n":1}')
         (run,) = (await claim(store, "t2")).claims

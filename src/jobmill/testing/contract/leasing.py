@@ -65,9 +65,7 @@ class LeaseContract(StoreCase):
         assert (await record(store)).lease_until == T0 + 60
 
     @on_a_store
-    async def test_a_lease_that_ran_out_and_was_not_taken_is_held_again(
-        self, store: Store
-    ) -> None:
+    async def test_a_lease_that_ran_out_and_was_not_taken_is_held_again(self, store: Store) -> None:
         await running(store)
         assert await store.renew([Lease("j1", "t1")], 30.0, now=T0 + 100) == ["ok"]
         assert (await claim(store, "t2", now=T0 + 129)).lapsed == ()
@@ -326,9 +324,7 @@ class LeaseContract(StoreCase):
         assert ids((await claim(store, "t2", room="idle")).claims) == ["j1", "j2"]
 
     @on_a_store
-    async def test_an_idle_worker_leaves_a_suspect_whose_turn_it_is_not(
-        self, store: Store
-    ) -> None:
+    async def test_an_idle_worker_leaves_a_suspect_whose_turn_it_is_not(self, store: Store) -> None:
         await store.add(some_jobs(3, priority=-1), now=T0)
         await self._suspect(store, "s", "b")
         await store.add([a_job("late", priority=1)], now=T0)
@@ -339,9 +335,7 @@ class LeaseContract(StoreCase):
         assert (ids(claimed.claims), claimed.suspect_waits) == (["s"], False)
 
     @on_a_store
-    async def test_a_worker_that_cleared_its_room_takes_a_suspect_first(
-        self, store: Store
-    ) -> None:
+    async def test_a_worker_that_cleared_its_room_takes_a_suspect_first(self, store: Store) -> None:
         await store.add(some_jobs(2, priority=-1), now=T0)
         await self._suspect(store, "s", "b")
         claimed = await claim(store, room="alone")

@@ -58,9 +58,7 @@ class LimitContract(StoreCase):
     @on_a_store
     async def test_each_job_has_a_slot_of_its_own(self, store: Store) -> None:
         windows = [Window(2, 10.0)]
-        waits = [
-            await store.reserve("k", f"j{n}", f"t{n}", windows, now=T0) for n in range(8)
-        ]
+        waits = [await store.reserve("k", f"j{n}", f"t{n}", windows, now=T0) for n in range(8)]
         assert_kept([T0 + wait for wait in waits], windows)
         assert waits == sorted(waits)
         assert waits[-1] <= 31.5

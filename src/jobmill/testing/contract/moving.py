@@ -45,9 +45,7 @@ class MoveContract(StoreCase):
     @on_a_store
     async def test_a_failure_ends_the_job(self, store: Store) -> None:
         await running(store, policy=Policy(keep_failed=100.0))
-        moved = await move(
-            store, "fail", token="t1", error=b'{"e":1}', fingerprint="f", now=T0 + 5
-        )
+        moved = await move(store, "fail", token="t1", error=b'{"e":1}', fingerprint="f", now=T0 + 5)
         assert moved == Moved("applied", "j1", "failed")
         job = await record(store)
         assert (job.state, job.result, job.errors) == ("failed", None, (b'{"e":1}',))
