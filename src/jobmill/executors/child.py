@@ -16,7 +16,7 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
@@ -309,10 +309,10 @@ def _refused(error: PayloadError) -> Refused:
     return Refused(_text(error), error.path)
 
 
-def _seconds(delay: float | None) -> float | None:
+def _seconds(delay: float | timedelta | None) -> float | None:
     if delay is None:
         return None
-    seconds = float(delay)
+    seconds = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
     if not math.isfinite(seconds):
         message = f"delay: {seconds} is no number of seconds"
         raise ValueError(message)
