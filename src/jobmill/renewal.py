@@ -179,10 +179,12 @@ class Renewer:
             self._tell(self._answer)
             await _wait(stopping, step)
             now = self._clock.boot()
-            if now - asked > 2 * step + 1 or self._loop.is_closed():
-                # This thread stood still too: the process was frozen, its loop not blocked.
-                # And a loop that is closed left runs behind that cannot be stopped.
+            if self._loop.is_closed():
+                # What it left behind is runs that cannot be stopped.
                 self._answered = now
+            elif now - asked > 2 * step:
+                # This thread stood still too: the process was frozen, its loop not blocked.
+                self._answered += now - asked
             silent = now - self._answered
             if silent < self._patience:
                 self._warned = self._stalled = False

@@ -55,7 +55,7 @@ def witness(tmp_path: Path) -> Witness:
 
 @pytest.fixture
 def processes(place: SQLitePlace, tmp_path: Path, witness: Witness) -> Iterator[Processes]:
-    with Processes(place.url, tmp_path, witness.path) as some:
+    with Processes(place.url, tmp_path, witness) as some:
         yield some
 
 

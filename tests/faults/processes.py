@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import os
 import signal
 import subprocess
@@ -19,7 +18,7 @@ import msgspec
 import pytest
 
 from tests.faults import producer_app, worker_app
-from tests.faults.witness import VARIABLE
+from tests.faults.witness import VARIABLE, Witness
 
 T = TypeVar("T")
 
@@ -28,15 +27,21 @@ PATIENCE = 40.0
 """Seconds for what takes less than one on an idle machine."""
 
 
-async def eventually(
-    look: Callable[[], T | Awaitable[T]], what: str, *, within: float = PATIENCE
-) -> T:
+async def eventually(look: Callable[[], T], what: str, *, within: float = PATIENCE) -> T:
     """What `look` sees as soon as it sees something; fails when it does not in time."""
+
+    async def look_once() -> T:
+        return look()
+
+    return await comes_true(look_once, what, within=within)
+
+
+async def comes_true(look: Callable[[], Awaitable[T]], what: str, *, within: float = PATIENCE) -> T:
+    """As `eventually`, for what has to be awaited, as a store."""
     deadline = time.monotonic() + within
     while True:
         late = time.monotonic() > deadline
-        seen = look()
-        value = await seen if inspect.isawaitable(seen) else seen
+        value = await look()
         if value:
             return value
         if late:
@@ -102,10 +107,10 @@ class Process:
 class Processes:
     """The processes of one test."""
 
-    def __init__(self, url: str, folder: Path, witness: Path) -> None:
+    def __init__(self, url: str, folder: Path, witness: Witness) -> None:
         self._url = url
         self._folder = folder
-        self._witness = witness
+        self.witness = witness
         self._started: list[Process] = []
 
     def worker(
@@ -164,7 +169,7 @@ class Processes:
 
     def _start(self, module: str, settings: object) -> Process:
         log = self._folder / f"process-{len(self._started)}.log"
-        process = Process(module, settings, self._witness, log)
+        process = Process(module, settings, self.witness.path, log)
         self._started.append(process)
         return process
 

@@ -73,7 +73,7 @@ async def produce(settings: Settings) -> None:
             handle = await queue.enqueue(work, payload, **options)
         except StoreUnavailable as error:
             text = f"StoreUnavailable: {error}"
-            tell(settings.answers, Answer(os.getpid(), error=text, job_ids=error.job_ids))
+            tell(settings.answers, Answer(os.getpid(), error=text, job_ids=tuple(error.job_ids)))
         else:
             tell(settings.answers, Answer(os.getpid(), handle.id, handle.deduplicated))
 

@@ -1,4 +1,4 @@
-"""Workers and programs that are killed: nothing accepted is lost, little runs twice (P1, P2, P4)."""
+"""Workers and programs that are killed: nothing is lost, little runs twice (P1, P2, P4)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,7 +17,7 @@ from jobmill import Queue
 from jobmill.store import Query, Record, Store
 from tests.faults.conftest import SQLitePlace
 from tests.faults.jobs import Gate, Work, hold, work
-from tests.faults.processes import Process, Processes, eventually
+from tests.faults.processes import Process, Processes, comes_true, eventually
 from tests.faults.producer_app import read_answers
 from tests.faults.witness import Witness
 from tests.faults.worker_app import Failpoint
@@ -54,9 +55,9 @@ async def _kill_ten_times(
     waits: list[asyncio.Task[list[float]]] = []
     for n in range(KILLS):
         enough = (n + 1) * JOBS * 4 // (5 * KILLS)
-        await eventually(lambda enough=enough: len(witness.of("end")) >= enough, f"{enough} ends")
+        await eventually(partial(_are_ended, witness, enough), f"{enough} ends")
         victim = workers[n % 2]
-        await eventually(lambda victim=victim: witness.running(victim.pid), "the victim in a job")
+        await eventually(partial(witness.running, victim.pid), "the victim in a job")
         victim.kill()
         held = await _held_by(store, victim)
         died_at.update({(record.id, record.started_at): time.monotonic() for record in held})
@@ -68,7 +69,7 @@ async def _kill_ten_times(
     async def all_completed() -> bool:
         return (await queue.stats()).completed == JOBS
 
-    await eventually(all_completed, "all completed", within=90)
+    await comes_true(all_completed, "all completed", within=90)
     records = [record for record in await store.get(ids) if record is not None]
     assert len(records) == JOBS
     assert {record.state for record in records} == {"completed"}
@@ -82,6 +83,10 @@ async def _kill_ten_times(
         f"pending again after {min(recovered):.2f} to {max(recovered):.2f} s (lease {LEASE} s)"
     )
     assert max(recovered) <= LEASE + SECONDS_BEYOND_LEASE
+
+
+def _are_ended(witness: Witness, enough: int) -> bool:
+    return len(witness.of("end")) >= enough
 
 
 async def _held_by(store: Store, process: Process) -> list[Record]:
@@ -109,21 +114,21 @@ async def _recovered(
                 seconds.append(time.monotonic() - died_at[was.id, was.started_at])
         return not before
 
-    await eventually(all_lapsed, "the killed worker's jobs pending again")
+    await comes_true(all_lapsed, "the killed worker's jobs pending again")
     return seconds
 
 
 @pytest.mark.parametrize(
-    ("failpoint", "runs_before", "lapses"), [("claimed", 0, 1), ("done", 1, 1), ("settled", 1, 0)]
+    ("failpoint", "expected"), [("claimed", (0, 1)), ("done", (1, 1)), ("settled", (1, 0))]
 )
 async def test_kill_9_between_the_steps_of_a_run(
     queue: Queue,
     processes: Processes,
     witness: Witness,
     failpoint: Failpoint,
-    runs_before: int,
-    lapses: int,
+    expected: tuple[int, int],
 ) -> None:
+    runs_before, lapses = expected
     handle = await queue.enqueue(work, Work())
     doomed = processes.worker(failpoint=failpoint)
     assert await doomed.ends() == -signal.SIGKILL
@@ -132,13 +137,11 @@ async def test_kill_9_between_the_steps_of_a_run(
     other = processes.worker()
     ended = time.monotonic()
     job_info = await handle.info()
-    assert job_info is not None
     assert job_info.status == ("processing" if lapses else "completed")
     await handle.result(timeout=40)
     seconds = time.monotonic() - ended
     print(f"killed at {failpoint!r}: completed {seconds:.2f} s after the next worker's start")
     info = await handle.info()
-    assert info is not None
     assert (info.attempts, info.lapses) == (1, lapses)
     second_run = 1 if lapses else 0
     assert [line.pid for line in witness.of("start", job=handle.id)] == (
@@ -161,7 +164,7 @@ async def test_what_a_dead_program_enqueued_is_run_by_the_next(
     async def all_completed() -> bool:
         return (await queue.stats()).completed == 25
 
-    await eventually(all_completed, "all completed")
+    await comes_true(all_completed, "all completed")
     assert witness.starts() == Counter(accepted)
 
 
@@ -178,5 +181,4 @@ async def test_a_job_outlives_both_its_program_and_its_worker(
     second = processes.worker()
     assert await handle.result(timeout=40) == second.pid
     info = await handle.info()
-    assert info is not None
     assert (info.attempts, info.lapses) == (1, 1)

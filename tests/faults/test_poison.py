@@ -8,7 +8,7 @@ import pytest
 
 from jobmill import JobDefinition, JobFailed, JobHandle, Queue
 from tests.faults.jobs import Work, crash, crash_child, leave, leave_child, work
-from tests.faults.processes import Process, Processes, eventually
+from tests.faults.processes import Process, Processes, comes_true
 from tests.faults.witness import Witness
 
 MAX_LAPSES = 3
@@ -34,18 +34,16 @@ async def test_poison_fails_and_spares_its_neighbours(
         stats = await queue.stats()
         return stats.completed + stats.failed == len(innocent) + 1
 
-    await eventually(all_ended, "all ended", within=90)
+    await comes_true(all_ended, "all ended", within=90)
     with pytest.raises(JobFailed):
         await bad.result()
     info = await bad.info()
-    assert info is not None
     assert info.error is not None
     assert (info.status, info.lapses, info.error.type) == ("failed", MAX_LAPSES, "LeaseLost")
     assert len(witness.of("start", job=bad.id)) == len(dead) == MAX_LAPSES
 
     for each in innocent:
         innocent_info = await each.info()
-        assert innocent_info is not None
         assert (innocent_info.status, innocent_info.attempts) == ("completed", 1)
         assert innocent_info.lapses <= 1, "it ran beside a suspect"
 
@@ -62,7 +60,6 @@ async def test_the_death_of_a_child_process_is_a_failed_attempt(
         await bad.result(timeout=60)
 
     info = await bad.info()
-    assert info is not None
     assert (info.status, info.attempts, info.lapses) == ("failed", 2, 0)
     assert [error.attempt for error in info.errors] == [1, 2]
     runs = witness.of("start", job=bad.id)

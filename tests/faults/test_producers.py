@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jobmill import Queue
-from tests.faults.processes import Processes, eventually
+from tests.faults.processes import Processes, comes_true
 from tests.faults.producer_app import read_answers
 from tests.faults.witness import Witness
 
@@ -37,7 +37,7 @@ async def test_ten_producers_with_one_unique_key(
     async def completed() -> bool:
         return (await queue.stats()).completed == 1
 
-    await eventually(completed, "the job completed")
+    await comes_true(completed, "the job completed")
     assert list(witness.starts().values()) == [1]
     again = processes.producer(answers, unique_key="one")
     assert await again.ends() == 0
@@ -64,6 +64,6 @@ async def test_ten_producers_with_one_job_id(
     async def completed() -> bool:
         return (await queue.stats()).completed == 1
 
-    await eventually(completed, "the job completed")
+    await comes_true(completed, "the job completed")
     assert witness.starts() == {"the-one": 1}
     assert (await queue.stats()).total == 1

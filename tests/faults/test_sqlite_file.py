@@ -9,6 +9,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from jobmill import Queue, StoreUnavailable, create_queue
 from tests.faults.conftest import SQLitePlace
 from tests.faults.jobs import Gate, Work, hold, work
-from tests.faults.processes import Processes, eventually
+from tests.faults.processes import Processes, comes_true, eventually
 from tests.faults.producer_app import read_answers
 from tests.faults.witness import Witness
 
@@ -45,10 +46,10 @@ async def test_a_worker_outlasts_a_locked_file(
     queue: Queue,
     place: SQLitePlace,
     processes: Processes,
-    witness: Witness,
     gate: Gate,
     ends: str,
 ) -> None:
+    witness = processes.witness
     worker = processes.worker(lease=1.0)
     handle = await queue.enqueue(hold, gate)
     await eventually(lambda: witness.of("start"), "the start")
@@ -67,7 +68,6 @@ async def test_a_worker_outlasts_a_locked_file(
     gate.open()
     assert await handle.result(timeout=40) == worker.pid
     info = await handle.info()
-    assert info is not None
     assert (info.attempts, info.lapses) == (1, 0)
     assert witness.starts() == Counter([handle.id, "refused"])
 
@@ -87,7 +87,6 @@ async def test_a_worker_outlasts_a_full_disk(
         await eventually(lambda: witness.of("end", job=handle.id), "the end")
         await eventually(lambda: "cannot be reached" in worker.log, "the worker's trouble")
         info = await handle.info()
-        assert info is not None
         assert info.status == "processing"
     assert await handle.result(timeout=40) == worker.pid
     assert len(witness.of("start", job=handle.id)) == 1
@@ -118,11 +117,13 @@ async def test_enqueue_never_lies_on_a_full_disk(
 
 
 async def test_a_read_only_file_is_a_clear_error_and_loses_nothing(
-    queue: Queue, place: SQLitePlace, processes: Processes, tmp_path: Path
+    queue: Queue, place: SQLitePlace, processes: Processes, witness: Witness, tmp_path: Path
 ) -> None:
     handle = await queue.enqueue(work, Work())
     await queue.close()
     place.path.chmod(0o444)
+    witness.path.touch()
+    witness.path.chmod(0o666)
     # The user "nobody" must be able to come so far.
     for folder in (tmp_path, *tmp_path.parents[:2]):
         if os.geteuid() == 0 and folder != Path("/tmp"):
@@ -136,6 +137,10 @@ async def test_a_read_only_file_is_a_clear_error_and_loses_nothing(
     assert await handle.result(timeout=40) == worker.pid
 
 
+def _are_given(answers: Path, enough: int) -> bool:
+    return len(read_answers(answers)) > enough
+
+
 async def test_kill_9_in_commit_loses_nothing_that_was_answered(
     place: SQLitePlace, processes: Processes, witness: Witness, tmp_path: Path
 ) -> None:
@@ -144,9 +149,8 @@ async def test_kill_9_in_commit_loses_nothing_that_was_answered(
     for times in range(6):
         # In turn: commits of one job each, and commits that many calls share.
         producer = processes.producer(answers, count=1_000_000, together=1 + 49 * (times % 2))
-        await eventually(
-            lambda known=known: len(read_answers(answers)) > known + 20, "more answers"
-        )
+        enough = known + 20
+        await eventually(partial(_are_given, answers, enough), "more answers")
         producer.kill()
         known = len(read_answers(answers))
         with closing(sqlite3.connect(place.path)) as connection:
@@ -167,6 +171,6 @@ async def test_kill_9_in_commit_loses_nothing_that_was_answered(
         async def all_completed() -> bool:
             return (await queue.stats()).completed == stored
 
-        await eventually(all_completed, "all completed")
+        await comes_true(all_completed, "all completed")
     assert set(witness.starts()) >= accepted
     assert set(witness.starts().values()) == {1}

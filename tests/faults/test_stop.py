@@ -9,7 +9,7 @@ import pytest
 
 from jobmill import JobHandle, Queue
 from tests.faults.jobs import Gate, Work, cling, hold, work
-from tests.faults.processes import Processes, eventually
+from tests.faults.processes import Processes, comes_true, eventually
 from tests.faults.witness import Witness
 
 LEASE = 30.0
@@ -20,7 +20,6 @@ by_signal = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
 async def _assert_untouched(handle: JobHandle[int]) -> None:
     info = await handle.info()
-    assert info is not None
     assert (info.status, info.attempts, info.lapses) == ("pending", 0, 0)
 
 
@@ -38,16 +37,15 @@ async def test_a_stop_waits_for_running_jobs_and_claims_no_more(
     async def passed_over() -> bool:
         late.append(await queue.enqueue(work, Work()))
         info = await late[-1].info()
-        return info is not None and info.status == "pending" and len(late) > 20
+        return info.status == "pending" and len(late) > 20
 
-    await eventually(passed_over, "the stop heard")
+    await comes_true(passed_over, "the stop heard")
     assert worker.alive, "it left running jobs"
     gate.open()
     assert await worker.ends() == 0
     for each in running:
         assert await each.result() == worker.pid
         info = await each.info()
-        assert info is not None
         assert (info.attempts, info.lapses) == (1, 0)
 
     other = processes.worker(lease=LEASE)
@@ -130,5 +128,4 @@ async def test_a_stuck_thread_is_handed_back_as_the_last_act(
     other = processes.worker(lease=LEASE)
     assert await stuck.result(timeout=40) == other.pid
     info = await stuck.info()
-    assert info is not None
     assert (info.attempts, info.lapses) == (1, 0)
