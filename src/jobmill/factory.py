@@ -95,13 +95,19 @@ def create_queue(
 
     Raises: ConfigError for a URL that names no store, or says what its store does not know.
     """
-    parsed = StoreURL.parse(url or os.environ.get(ENVIRONMENT_URL) or "memory://")
-    backends = {each.name for each in pkgutil.iter_modules(stores.__path__)}
-    if parsed.backend not in backends:
+    if url is None:
+        url = os.environ.get(ENVIRONMENT_URL) or "memory://"
+    parsed = StoreURL.parse(url)
+    module = f"{stores.__name__}.{parsed.backend}"
+    try:
+        backend = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        backends = (each.name for each in pkgutil.iter_modules(stores.__path__))
         known = ", ".join(f"{each}://" for each in sorted(backends))
         message = f"url: {parsed.scheme}:// names no store; there are {known}"
-        raise ConfigError(message, field="url")
-    backend = importlib.import_module(f"{stores.__name__}.{parsed.backend}")
+        raise ConfigError(message, field="url") from None
     seams = options.get("seams") or Seams()
     store: Store = backend.from_url(parsed, _name(name, queue_name), seams.clock)
     return Queue(store, **options)
@@ -111,5 +117,6 @@ def _name(name: str | None, queue_name: str | None) -> str:
     if name is not None and queue_name is not None and name != queue_name:
         message = "name: it is the same as queue_name; give one of them"
         raise ConfigError(message, field="name")
-    chosen = name if name is not None else queue_name
-    return check_queue_name(_DEFAULT_NAME if chosen is None else chosen)
+    if name is None and queue_name is not None:
+        return check_queue_name(queue_name, "queue_name")
+    return check_queue_name(_DEFAULT_NAME if name is None else name)

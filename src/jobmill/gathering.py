@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from contextvars import Context
 from typing import Final
 
@@ -45,16 +46,28 @@ class Gatherer:
     def _flush(self) -> None:
         self._scheduled = False
         while self._waiting and len(self._sending) < _CALLS_AT_ONCE:
-            batch = [self._waiting.popleft()]
-            size = len(batch[0][0].payload)
-            while self._waiting and len(batch) < PER_CALL:
-                size += len(self._waiting[0][0].payload)
-                if size > _BYTES_PER_CALL:
-                    break
-                batch.append(self._waiting.popleft())
+            batch = self._next()
+            if not batch:
+                return
             sending = self._loop.create_task(self._send(batch), context=Context())
             self._sending.add(sending)
             sending.add_done_callback(self._sent)
+
+    def _next(self) -> list[tuple[NewJob, bool, asyncio.Future[Added]]]:
+        """What goes in one call, without the callers who were cancelled before it."""
+        batch: list[tuple[NewJob, bool, asyncio.Future[Added]]] = []
+        size = 0
+        while self._waiting and len(batch) < PER_CALL:
+            job, _, answer = self._waiting[0]
+            size += len(job.payload)
+            if batch and size > _BYTES_PER_CALL:
+                break
+            one = self._waiting.popleft()
+            if answer.done():
+                size -= len(job.payload)
+            else:
+                batch.append(one)
+        return batch
 
     def _sent(self, sending: asyncio.Task[None]) -> None:
         self._sending.discard(sending)
@@ -79,12 +92,16 @@ class Gatherer:
 
 
 def _own(error: BaseException, job: NewJob) -> BaseException:
-    """The error as this caller gets it: an exception object is not shared between tasks."""
+    """The error as this caller gets it."""
     if isinstance(error, StoreUnavailable):
-        own: BaseException = type(error)(str(error), job_ids=(job.id,))
-    elif isinstance(error, asyncio.CancelledError):
-        own = StoreUnavailable("the loop ended before the store answered", job_ids=(job.id,))
-    else:
-        return error
+        return unavailable(error, [job])
+    if isinstance(error, asyncio.CancelledError):
+        return StoreUnavailable("the loop ended before the store answered", job_ids=(job.id,))
+    return error
+
+
+def unavailable(error: StoreUnavailable, jobs: Sequence[NewJob]) -> StoreUnavailable:
+    """The error with the ids of these jobs; a new one, since others may have got the same."""
+    own = type(error)(str(error), job_ids=tuple(job.id for job in jobs))
     own.__cause__ = error
     return own

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
+import concurrent.futures
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
+from jobmill.errors import StoreUnavailable
 from jobmill.gathering import Gatherer
 from jobmill.results import Results
 from jobmill.store import Store
 
 T = TypeVar("T")
+
+_LOOK_AFTER: Final = 1.0
+"""Seconds after which a call to another loop looks whether that loop still runs."""
 
 
 class Line:
@@ -22,7 +25,6 @@ class Line:
 
     def __init__(self, store: Store, poll_interval: float) -> None:
         self.loop = asyncio.get_running_loop()
-        self.pid = os.getpid()
         self.store = store
         self.gatherer = Gatherer(store)
         self.results = Results(store, poll_interval)
@@ -30,8 +32,8 @@ class Line:
 
     @property
     def usable(self) -> bool:
-        """Whether its loop still runs, in this process."""
-        return self.loop.is_running() and self.pid == os.getpid()
+        """Whether its loop still runs."""
+        return self.loop.is_running()
 
     async def open(self) -> None:
         """Open the store, once, whoever asks first."""
@@ -40,7 +42,7 @@ class Line:
         await asyncio.shield(self._opening)
 
     async def close(self) -> None:
-        """Let go of the store."""
+        """Let go of the store; who still waits for a job's end is told so."""
         await self.results.close()
         await self.store.close()
 
@@ -52,7 +54,8 @@ def _went_well(future: asyncio.Future[None]) -> bool:
 class Home:
     """The loop that first uses a queue; calls from other loops are passed to it.
 
-    When that loop has ended, the next one that asks becomes the home.
+    When that loop has ended, the next one that asks becomes the home. A call that it did not
+    answer any more raises StoreUnavailable.
     """
 
     def __init__(self, store: Store, poll_interval: float) -> None:
@@ -63,20 +66,13 @@ class Home:
 
     async def call(self, verb: Callable[[Line], Awaitable[T]]) -> T:
         """Run `verb` at home, with the store open."""
-        here = asyncio.get_running_loop()
-        with self._lock:
-            line = self._line
-            if line is None or not line.usable:
-                line = self._line = Line(self._origin.handle(), self._poll_interval)
-        if line.loop is here:
-            await line.open()
-            return await verb(line)
-
-        async def there() -> T:
-            await line.open()
-            return await verb(line)
-
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(there(), line.loop))
+        while True:
+            line = self._current()
+            if line.loop is asyncio.get_running_loop():
+                return await _on(line, verb)
+            sent = _send(line, _on(line, verb))
+            if sent is not None:
+                return await _answer(line, sent)
 
     async def close(self) -> None:
         """Let go of the store; the next call opens it anew."""
@@ -86,57 +82,97 @@ class Home:
             return
         if line.loop is asyncio.get_running_loop():
             await line.close()
-        else:
-            closing = asyncio.run_coroutine_threadsafe(line.close(), line.loop)
-            await asyncio.wrap_future(closing)
+        elif (sent := _send(line, line.close())) is not None:
+            await _answer(line, sent)
+
+    def _current(self) -> Line:
+        with self._lock:
+            line = self._line
+            if line is None or not line.usable:
+                line = self._line = Line(self._origin.handle(), self._poll_interval)
+            return line
+
+
+async def _on(line: Line, verb: Callable[[Line], Awaitable[T]]) -> T:
+    await line.open()
+    return await verb(line)
+
+
+def _send(line: Line, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T] | None:
+    """Pass the work to the loop of the line; None where it is closed by now."""
+    try:
+        return asyncio.run_coroutine_threadsafe(work, line.loop)
+    except RuntimeError:
+        work.close()
+        return None
+
+
+async def _answer(line: Line, sent: concurrent.futures.Future[T]) -> T:
+    """What the other loop answers; StoreUnavailable where it ends without an answer."""
+    answer = asyncio.wrap_future(sent)
+    try:
+        while not answer.done():
+            await asyncio.wait({answer}, timeout=_LOOK_AFTER)
+            if not answer.done() and not line.usable:
+                raise _ended()
+    finally:
+        answer.cancel()
+    if answer.cancelled():
+        raise _ended()
+    return answer.result()
+
+
+def _ended() -> StoreUnavailable:
+    return StoreUnavailable("the loop that the queue lives on ended before the store answered")
 
 
 class SyncSide:
-    """A daemon thread with a loop and a store of its own, for callers without a loop.
-
-    It is made anew in a process that was forked.
-    """
+    """A daemon thread with a loop and a store of its own, for callers without a loop."""
 
     def __init__(self, store: Store, poll_interval: float) -> None:
         self._origin = store
         self._poll_interval = poll_interval
         self._lock = threading.Lock()
-        self._pid = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._home: Home | None = None
+        self._running: tuple[asyncio.AbstractEventLoop, Home] | None = None
 
     def call(self, verb: Callable[[Line], Coroutine[Any, Any, T]]) -> T:
-        """Run `verb` in the thread, and wait for it."""
-        loop, home = self._ready()
-        return asyncio.run_coroutine_threadsafe(home.call(verb), loop).result()
+        """Run `verb` in the thread, and wait for it.
+
+        Raises: StoreUnavailable where the thread ends before it has an answer.
+        """
+        with self._lock:
+            loop, home = self._running or self._start()
+            # Under the lock, so that a `close` beside it finds the call on its loop.
+            sent = asyncio.run_coroutine_threadsafe(home.call(verb), loop)
+        try:
+            return sent.result()
+        except concurrent.futures.CancelledError:
+            message = "the queue was closed before the store answered"
+            raise StoreUnavailable(message) from None
 
     def close(self) -> None:
-        """End the thread."""
-        loop, home = self._loop, self._home
-        self._loop = self._home = None
-        if loop is None or home is None or self._pid != os.getpid():
-            return
-        with contextlib.suppress(RuntimeError):
+        """End the thread; the next call starts another."""
+        with self._lock:
+            running, self._running = self._running, None
+        if running is not None:
+            loop, home = running
             asyncio.run_coroutine_threadsafe(home.close(), loop).result()
             loop.call_soon_threadsafe(loop.stop)
 
-    def _ready(self) -> tuple[asyncio.AbstractEventLoop, Home]:
-        if self._pid != os.getpid():
-            # A lock that another thread held at the fork would never be free here.
-            self._lock = threading.Lock()
-            self._loop = None
-            self._pid = os.getpid()
-        with self._lock:
-            if self._loop is None or self._home is None:
-                self._home = Home(self._origin, self._poll_interval)
-                self._loop = asyncio.new_event_loop()
-                target = partial(_run_forever, self._loop)
-                threading.Thread(target=target, name="jobmill-sync", daemon=True).start()
-            return self._loop, self._home
+    def _start(self) -> tuple[asyncio.AbstractEventLoop, Home]:
+        loop, home = asyncio.new_event_loop(), Home(self._origin, self._poll_interval)
+        target = partial(_run_forever, loop)
+        threading.Thread(target=target, name="jobmill-sync", daemon=True).start()
+        self._running = loop, home
+        return self._running
 
 
 def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
     try:
         loop.run_forever()
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
     finally:
         loop.close()

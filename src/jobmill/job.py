@@ -25,7 +25,14 @@ from typing import (
 from jobmill.codec import Codec
 from jobmill.context import JobContext
 from jobmill.errors import ConfigError, DefinitionError, PayloadError
-from jobmill.options import JobOptions, OptionFields, Unique, check_job_name, refuse_unknown
+from jobmill.options import (
+    JobOptions,
+    OptionFields,
+    Unique,
+    check_job_name,
+    check_unique_key,
+    refuse_unknown,
+)
 from jobmill.registry import described, register
 from jobmill.signature import (
     arguments_type,
@@ -166,7 +173,11 @@ class JobDefinition(Generic[P, R_co]):
         if not isinstance(key, str):
             message = f"$: the job's unique function gave {type(key).__name__}, not a string"
             raise PayloadError(message, path="$")
-        return key
+        try:
+            return check_unique_key("unique", key)
+        except ConfigError as error:
+            message = f"$: the job's unique function gave no key: {error}"
+            raise PayloadError(message, path="$") from error
 
     @cached_property
     def payload_codec(self) -> Codec:

@@ -266,6 +266,32 @@ def check_whole(field: str, value: object, least: int, most: int = _INT32 - 1) -
     return int(value)
 
 
+def check_unique_key(field: str, value: object) -> str:
+    """The key, where it can be one: text of 1 to 500 characters."""
+    return _text(field, value, MAX_UNIQUE_KEY)
+
+
+def check_text(field: str, value: object) -> str:
+    """The value, where it is text that a store can keep."""
+    if isinstance(value, str):
+        return _sayable(field, value)
+    raise _wrong(field, value, "give text")
+
+
+def check_named(field: str, value: object) -> str:
+    """The value, where a job could have this name."""
+    if isinstance(value, str) and _JOB_NAME.fullmatch(value):
+        return value
+    raise _wrong(field, value, "give the name of a job")
+
+
+def is_job_id(field: str, value: object) -> bool:
+    """Whether a job could have this id; ConfigError where it is no text at all."""
+    if isinstance(value, str):
+        return _JOB_NAME.fullmatch(value) is not None
+    raise _wrong(field, value, "give the id of a job")
+
+
 def refuse_unknown(called: str, given: Iterable[str], known: Iterable[str]) -> None:
     """TypeError, worded as Python's own, for the first keyword that is not known."""
     for name in given:
@@ -399,10 +425,6 @@ def _sayable(field: str, text: str) -> str:
     return text
 
 
-def _unique_key(field: str, value: object) -> str:
-    return _text(field, value, MAX_UNIQUE_KEY)
-
-
 def _job_id(field: str, value: object) -> str:
     if isinstance(value, str) and _JOB_NAME.fullmatch(value):
         return value
@@ -440,7 +462,7 @@ _ENQUEUE_CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "priority": _priority,
     "max_attempts": _at_least(1),
     "timeout": _timeout,
-    "unique_key": _unique_key,
+    "unique_key": check_unique_key,
     "job_id": _job_id,
     "metadata": _metadata,
     "tx": _tx,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack, cast, overload
+from weakref import WeakSet
 
 from jobmill.context import JobContext
 from jobmill.errors import ConfigError, DuplicateJob, StoreUnavailable
-from jobmill.gathering import PER_CALL
+from jobmill.gathering import PER_CALL, unavailable
 from jobmill.handle import JobHandle
 from jobmill.home import Home, Line, SyncSide
 from jobmill.infos import info_of, stats_of
@@ -23,13 +25,16 @@ from jobmill.options import (
     JobOptions,
     check_duration,
     check_enqueue,
+    check_named,
     check_queue_name,
+    check_text,
     check_whole,
+    is_job_id,
 )
 from jobmill.records import JobInfo, JobPage, JobStatus, QueueStats, cancellation
 from jobmill.seams import Seams
 from jobmill.states import STATES, UNFINISHED, Move, State
-from jobmill.store import Added, Moved, NewJob, Query, Store, Window
+from jobmill.store import Added, Moved, NewJob, Query, Record, Store, Window
 from jobmill.worker import Jobs, Worker
 
 P = TypeVar("P")
@@ -52,6 +57,9 @@ class Queue:
     `lease`: seconds after which the jobs of a worker that died run again.
     `lifespan(queue)` is entered when a worker starts; what it gives is `ctx.state`.
     """
+
+    _worker: Worker | None
+    _working: asyncio.Task[None] | None
 
     def __init__(
         self,
@@ -87,12 +95,9 @@ class Queue:
             raise ConfigError(message, field="lifespan")
         self.lifespan: Final = lifespan
         self.seams: Final = seams or Seams()
-        self._ids = self.seams.job_ids()
-        self._home = Home(store, self.poll_interval)
-        self._sync = SyncSide(store, self.poll_interval)
         self._merged: dict[str, tuple[JobDefinition[Any, Any], JobOptions]] = {}
-        self._worker: Worker | None = None
-        self._working: asyncio.Task[None] | None = None
+        self._start_here()
+        _QUEUES.add(self)
 
     # -- putting jobs in --------------------------------------------------------------------
 
@@ -131,7 +136,10 @@ class Queue:
             (added,) = await self.store.add_with(request.tx, [new], wake=request.wake is True)
         else:
             wake = request.wake is not False
-            added = await self._home.call(lambda line: line.gatherer.add(new, wake=wake))
+            try:
+                added = await self._home.call(lambda line: line.gatherer.add(new, wake=wake))
+            except StoreUnavailable as error:
+                raise unavailable(error, [new]) from error
         return self._handle(call, added)
 
     async def enqueue_many(
@@ -139,7 +147,8 @@ class Queue:
     ) -> list[JobHandle[R]]:
         """Put many jobs into the queue: one round trip, all or nothing, for each thousand.
 
-        Raises: as `enqueue`; what was stored of earlier thousands stays.
+        Raises: as `enqueue`; what was stored of earlier thousands stays. The `job_ids` of
+        StoreUnavailable are those of all the calls, in their order.
         """
         request = check_enqueue(cast("Mapping[str, Any]", options))
         some = [_call_of(call, None) for call in calls]
@@ -147,24 +156,19 @@ class Queue:
             message = "job_id: many jobs cannot share one; leave it out"
             raise ConfigError(message, field="job_id")
         new = [self._new(call, request) for call in some]
-        handles: list[JobHandle[R]] = []
-        for start in range(0, len(new), PER_CALL):
-            chunk = new[start : start + PER_CALL]
-            for call, added in zip(
-                some[start:], await self._add_whole(chunk, request), strict=False
-            ):
-                handles.append(self._handle(call, added))
-        return handles
+        added: list[Added] = []
+        try:
+            for start in range(0, len(new), PER_CALL):
+                added += await self._add_whole(new[start : start + PER_CALL], request)
+        except StoreUnavailable as error:
+            raise unavailable(error, new) from error
+        return [self._handle(call, one) for call, one in zip(some, added, strict=True)]
 
     async def _add_whole(self, jobs: Sequence[NewJob], request: EnqueueRequest) -> list[Added]:
         if request.tx is not None:
             return await self.store.add_with(request.tx, jobs, wake=request.wake is True)
         wake = request.wake is not False
-        try:
-            added = await self._home.call(lambda line: line.store.add(jobs, wake=wake, whole=True))
-        except StoreUnavailable as error:
-            error.job_ids = tuple(job.id for job in jobs)
-            raise
+        added = await self._home.call(lambda line: line.store.add(jobs, wake=wake, whole=True))
         for one in added:
             _refuse_conflict(one)
         return added
@@ -201,7 +205,11 @@ class Queue:
         async def add(line: Line) -> Added:
             return await line.gatherer.add(new, wake=wake)
 
-        return self._handle(call, self._sync.call(add))
+        try:
+            added = self._sync.call(add)
+        except StoreUnavailable as error:
+            raise unavailable(error, [new]) from error
+        return self._handle(call, added)
 
     # -- working ----------------------------------------------------------------------------
 
@@ -245,6 +253,8 @@ class Queue:
 
     async def get_job(self, id: str) -> JobInfo | None:  # noqa: A002  the public name
         """The job as it is now; None where there is no record of it."""
+        if not is_job_id("id", id):
+            return None
         (record,) = await self._home.call(lambda line: line.store.get([id]))
         return None if record is None else info_of(record, self.name)
 
@@ -263,6 +273,8 @@ class Queue:
         """
         query = _query(status, job_name)
         limit = check_whole("limit", limit, 1, _MOST_LISTED)
+        if cursor is not None:
+            check_text("cursor", cursor)
         page = await self._home.call(
             lambda line: line.store.find(query, limit=limit, cursor=cursor)
         )
@@ -277,8 +289,15 @@ class Queue:
         Raises: TimeoutError after `timeout` seconds.
         """
         seconds = None if timeout is None else check_duration("timeout", timeout)
-        async with asyncio.timeout(seconds):
-            record = await self._home.call(lambda line: line.results.wait(job_id))
+        try:
+            if seconds == 0:
+                record = await self._home.call(partial(_ended_now, job_id))
+            else:
+                async with asyncio.timeout(seconds):
+                    record = await self._home.call(lambda line: line.results.wait(job_id))
+        except TimeoutError:
+            message = f"the job {job_id} has not ended within {seconds:g} s"
+            raise TimeoutError(message) from None
         if record is None:
             return None
         return info_of(record, self.name), record.result or b"null"
@@ -290,6 +309,7 @@ class Queue:
 
         False where it has ended or is not there.
         """
+        reason = check_text("reason", reason)
         return (await self._move(_cancel(id, reason))).status == "applied"
 
     async def retry(self, id: str) -> bool:  # noqa: A002  the public name
@@ -309,13 +329,15 @@ class Queue:
 
     async def delete(self, id: str) -> bool:  # noqa: A002  the public name
         """Remove the job for good; False where it runs or is not there."""
-        dropped = await self._home.call(lambda line: line.store.drop(Query(), ids=[id], limit=1))
-        return dropped > 0
+        if not is_job_id("id", id):
+            return False
+        return await self._home.call(partial(_drop, Query(), [id], 1)) > 0
 
     async def cancel_many(
         self, *, status: JobStatus | None = None, job_name: str | None = None, reason: str = ""
     ) -> int:
         """Cancel all unfinished jobs of that status and name; how many."""
+        reason = check_text("reason", reason)
         query = _query(status, job_name, tuple(state for state in STATES if state in UNFINISHED))
         return await self._move_all(query, lambda job_id: _cancel(job_id, reason))
 
@@ -382,6 +404,14 @@ class Queue:
 
     # -- inside -----------------------------------------------------------------------------
 
+    def _start_here(self) -> None:
+        """Make what belongs to one process: after a fork it would be the parent's."""
+        self._ids = self.seams.job_ids()
+        self._home = Home(self.store, self.poll_interval)
+        self._sync = SyncSide(self.store, self.poll_interval)
+        self._worker = None
+        self._working = None
+
     def _new(self, call: Call[Any], request: EnqueueRequest) -> NewJob:
         job = call.job
         known = self._merged.get(job.name)
@@ -410,6 +440,8 @@ class Queue:
         return JobHandle(self, call.job, added.job_id, deduplicated=deduplicated)
 
     async def _move(self, move: Move) -> Moved:
+        if not is_job_id("id", move.job_id):
+            return Moved("missing", move.job_id)
         (moved,) = await self._home.call(lambda line: line.store.move([move]))
         return moved
 
@@ -424,12 +456,22 @@ class Queue:
                 return count
 
     async def _drop_all(self, query: Query) -> int:
-        count, dropped = 0, 0
-        while dropped := await self._home.call(
-            lambda line: line.store.drop(query, limit=_DROPPED_AT_ONCE)
-        ):
+        count = 0
+        while dropped := await self._home.call(partial(_drop, query, None, _DROPPED_AT_ONCE)):
             count += dropped
         return count
+
+
+_QUEUES: Final[WeakSet[Queue]] = WeakSet()
+
+
+def _after_fork() -> None:
+    for queue in list(_QUEUES):
+        queue._start_here()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 async def _move_page(
@@ -438,6 +480,21 @@ async def _move_page(
     page = await line.store.find(query, limit=_MOVED_AT_ONCE, cursor=cursor)
     moved = await line.store.move([move(record.id) for record in page.records])
     return sum(one.status == "applied" for one in moved), page.cursor
+
+
+async def _drop(query: Query, ids: Sequence[str] | None, limit: int, line: Line) -> int:
+    dropped = await line.store.drop(query, ids=ids, limit=limit)
+    if dropped:
+        # The store tells nobody that a record is gone.
+        line.results.look_at()
+    return dropped
+
+
+async def _ended_now(job_id: str, line: Line) -> Record | None:
+    (record,) = await line.store.get([job_id])
+    if record is not None and record.state in UNFINISHED:
+        raise TimeoutError
+    return record
 
 
 async def _nothing(line: Line) -> None:
@@ -469,6 +526,8 @@ def _cancel(job_id: str, reason: str) -> Move:
 def _query(
     status: JobStatus | None, job_name: str | None, default: tuple[State, ...] | None = None
 ) -> Query:
+    if job_name is not None:
+        check_named("job_name", job_name)
     if status is None:
         return Query(states=default, name=job_name)
     if status not in STATES:
@@ -478,4 +537,4 @@ def _query(
 
 
 def _pause(job_name: str | None) -> str:
-    return _ALL if job_name is None else f"job:{job_name}"
+    return _ALL if job_name is None else f"job:{check_named('job_name', job_name)}"

@@ -26,17 +26,19 @@ class Results:
         self._poll_interval = poll_interval
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[str, list[asyncio.Future[Record | None]]] = {}
+        self._unlooked: set[str] = set()
         self._following: asyncio.Task[None] | None = None
+        self._sign: asyncio.Task[None] | None = None
+        self._looked = self._loop.time()
 
     async def wait(self, job_id: str) -> Record | None:
         """The record of the job once it has ended; None where there is none."""
         answer: asyncio.Future[Record | None] = self._loop.create_future()
         self._waiting.setdefault(job_id, []).append(answer)
+        self.look_at(job_id)
+        if self._following is None or self._following.done():
+            self._following = self._loop.create_task(self._follow(), context=Context())
         try:
-            if self._following is None or self._following.done():
-                self._following = self._loop.create_task(self._follow(), context=Context())
-            else:
-                await self._look({job_id})
             return await answer
         finally:
             waiting = self._waiting.get(job_id, [])
@@ -45,35 +47,69 @@ class Results:
             if not waiting:
                 self._waiting.pop(job_id, None)
 
+    def look_at(self, *job_ids: str) -> None:
+        """Look soon what became of these jobs, or of all: something changed."""
+        self._unlooked.update(job_ids or self._waiting)
+        if self._sign is not None:
+            self._sign.cancel()
+
     async def close(self) -> None:
-        """Stop waiting."""
+        """Stop waiting; who still waits gets StoreUnavailable."""
         if self._following is not None:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
+        self._fail(StoreUnavailable("the queue was closed while a result was waited for"))
 
     async def _follow(self) -> None:
         """Follow the store's list of ends for as long as somebody waits."""
-        after: int | None = None
-        looked = float("-inf")
-        while self._waiting:
-            try:
-                if after is None:
-                    last = await self._store.events(None, 1)
-                    after = last[-1].seq if last else 0
-                if self._loop.time() - looked >= _LOOK_AGAIN:
-                    looked = self._loop.time()
-                    await self._look(set(self._waiting))
-                topics = [topic_of_job(job_id) for job_id in self._waiting]
-                if not topics:
-                    return
-                await self._store.wait(topics, self._poll_interval)
-                while ends := await self._store.events(after, _PER_CALL):
-                    after = ends[-1].seq
-                    ended = {end.job_id for end in ends if end.kind != "retried"}
-                    await self._look(ended & self._waiting.keys())
-            except StoreUnavailable as error:
-                log.debug("waiting for results: %s", error)
-                await asyncio.sleep(self._poll_interval)
+        try:
+            after: int | None = None
+            while self._waiting:
+                try:
+                    after = await self._turn(after)
+                except StoreUnavailable as error:
+                    log.debug("waiting for results: %s", error)
+                    self._unlooked.update(self._waiting)
+                    await asyncio.sleep(self._poll_interval)
+        except Exception as error:  # noqa: BLE001  whatever it is, who waits must get it
+            self._fail(error)
+
+    async def _turn(self, after: int | None) -> int:
+        """Look at what may have ended, then wait for a sign; the last entry that was seen."""
+        topics = [topic_of_job(job_id) for job_id in self._waiting]
+        self._sign = sign = self._loop.create_task(self._store.wait(topics, self._poll_interval))
+        sign.add_done_callback(_retrieve)
+        try:
+            # It waits before the look, so that what ends in between gives its sign.
+            await asyncio.sleep(0)
+            after, ended = await self._ends(after)
+            if self._loop.time() - self._looked >= _LOOK_AGAIN:
+                self._looked = self._loop.time()
+                ended |= self._waiting.keys()
+            ended |= self._unlooked
+            self._unlooked.clear()
+            await self._look(ended & self._waiting.keys())
+            if self._waiting:
+                await asyncio.wait([sign])
+        finally:
+            self._sign = None
+            sign.cancel()
+        if sign.done() and not sign.cancelled():
+            sign.result()
+        return after
+
+    async def _ends(self, after: int | None) -> tuple[int, set[str]]:
+        """The last entry now, and the jobs that ended since the entry `after`."""
+        ended: set[str] = set()
+        if after is None:
+            last = await self._store.events(None, 1)
+            return (last[-1].seq if last else 0), ended
+        while True:
+            ends = await self._store.events(after, _PER_CALL)
+            ended.update(end.job_id for end in ends if end.kind != "retried")
+            after = ends[-1].seq if ends else after
+            if len(ends) < _PER_CALL:
+                return after, ended
 
     async def _look(self, job_ids: set[str]) -> None:
         some = list(job_ids)
@@ -86,3 +122,16 @@ class Results:
                 for answer in self._waiting.pop(job_id, ()):
                     if not answer.done():
                         answer.set_result(record)
+
+    def _fail(self, error: Exception) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for answers in waiting.values():
+            for answer in answers:
+                if not answer.done():
+                    answer.set_exception(error)
+
+
+def _retrieve(sign: asyncio.Task[None]) -> None:
+    """Have its exception looked at, also where nobody waits any more."""
+    if not sign.cancelled():
+        sign.exception()

@@ -21,11 +21,11 @@ class StoreURL:
 
     backend: str
     scheme: str
-    place: str
+    place: str = field(repr=False)
     """What stands between the slashes: host, port, user and password."""
-    path: str
+    path: str = field(repr=False)
     """What follows, unquoted, without the first slash."""
-    settings: dict[str, str] = field(default_factory=dict[str, str])
+    settings: dict[str, str] = field(default_factory=dict[str, str], repr=False)
 
     @classmethod
     def parse(cls, text: object) -> Self:
@@ -40,10 +40,15 @@ class StoreURL:
         if match is None:
             message = f"url: {masked(text)!r} is no URL; give one such as sqlite:///jobs.db"
             raise ConfigError(message, field="url")
+        if not text.isprintable() or "#" in text:
+            message = f"url: {masked(text)!r} has a character that a URL writes as %23 or alike"
+            raise ConfigError(message, field="url")
         try:
             parts = urlsplit(text)
-        except ValueError as error:
-            message = f"url: {masked(text)!r} cannot be read: {error}"
+            path = unquote(parts.path.removeprefix("/"), errors="strict")
+        except ValueError:
+            # Python's own message would show the password.
+            message = f"url: {masked(text)!r} cannot be read"
             raise ConfigError(message, field="url") from None
         settings: dict[str, str] = {}
         for key, value in parse_qsl(parts.query, keep_blank_values=True):
@@ -51,7 +56,6 @@ class StoreURL:
                 message = f"url: the setting {key!r} is given twice"
                 raise ConfigError(message, field="url")
             settings[key] = value
-        path = unquote(parts.path.removeprefix("/"))
         return cls(match[1], parts.scheme, parts.netloc, path, settings)
 
     def refuse_settings_but(self, *known: str) -> None:
@@ -64,6 +68,9 @@ class StoreURL:
 
 
 def masked(url: str) -> str:
-    """The URL without its user and password."""
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}***@{rest.rpartition('@')[2]}" if "@" in rest else url
+    """The URL without its user, its password and its settings."""
+    head, at, rest = url.rpartition("@")
+    if at:
+        scheme = _URL.match(head)
+        head = f"{scheme[0] if scheme else ''}***@"
+    return head + rest.partition("?")[0]

@@ -1,0 +1,25 @@
+"""Waiting in tests: for the thing itself, with a deadline; never for an amount of time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+INTERVAL = 0.005
+
+
+async def eventually(predicate: Callable[[], object], within: float = 5.0) -> None:
+    """Return as soon as the predicate holds; fail where it does not hold in time."""
+    deadline = time.monotonic() + within
+    while not predicate():
+        assert time.monotonic() < deadline, f"not within {within} s: {predicate}"
+        await asyncio.sleep(INTERVAL)
+
+
+def eventually_sync(predicate: Callable[[], object], within: float = 5.0) -> None:
+    """The same, where there is no event loop."""
+    deadline = time.monotonic() + within
+    while not predicate():
+        assert time.monotonic() < deadline, f"not within {within} s: {predicate}"
+        time.sleep(INTERVAL)
