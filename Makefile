@@ -2,6 +2,7 @@
 PYTHON      ?= python3
 VENV        ?= .venv
 PYTEST_ARGS ?=
+BENCH_ARGS  ?=
 
 BIN  := $(VENV)/bin
 PIP  := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -16,7 +17,7 @@ PRINT_STATES := from jobmill.states import page; print(page(), end="")
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check style types layers pages soak docs
+.PHONY: help demo test check style types layers pages soak bench docs
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +47,9 @@ pages: $(VENV)/.dev
 
 soak: $(VENV)/.dev ## run simulations and store tests for long, with thousands of seeds
 	JOBMILL_SOAK=1 $(BIN)/python -m pytest --timeout=7200 $(wildcard tests/sim tests/stores) $(PYTEST_ARGS)
+
+bench: $(VENV)/.dev ## measure against bare loops over the same drivers, as ratios (BENCH_ARGS="--jobs 5000")
+	$(BIN)/python -m bench $(BENCH_ARGS)
 
 docs: $(VENV)/.dev ## print again the pages that come from code
 	$(BIN)/python -c "$(PRINT_STATES)" > docs/states.md.new

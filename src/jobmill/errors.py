@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 
@@ -140,7 +141,7 @@ class ControlFlow(BaseException):
 class Retry(ControlFlow):
     """Count this attempt as failed and try again, after `delay` seconds where it is given."""
 
-    def __init__(self, delay: float | None = None, reason: str = "") -> None:
+    def __init__(self, delay: float | timedelta | None = None, reason: str = "") -> None:
         super().__init__(reason)
         self.delay = delay
 
@@ -148,7 +149,7 @@ class Retry(ControlFlow):
 class Snooze(ControlFlow):
     """Run again after `delay` seconds; the attempt is not spent."""
 
-    def __init__(self, delay: float, reason: str = "") -> None:
+    def __init__(self, delay: float | timedelta, reason: str = "") -> None:
         super().__init__(reason)
         self.delay = delay
 

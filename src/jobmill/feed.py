@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from jobmill.context import AbortReason
 from jobmill.errors import StoreUnavailable
 from jobmill.run import Run
 from jobmill.slots import Slots
@@ -31,8 +32,7 @@ class Feed:
     """One queue of a worker.
 
     `start` runs a claim that was made at the given instant of `boot`, the clock that counts
-    suspended time; `cancel` tells a run that its job was asked to cancel; `stir` wakes the
-    worker's other feeds.
+    suspended time; `abort` asks a run to stop; `stir` wakes the feeds that wait for a slot.
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class Feed:
         tokens: Iterator[str],
         boot: Callable[[], float],
         start: Callable[[Feed, Claim, float], None],
-        cancel: Callable[[Run], None],
-        stir: Callable[[Feed], None],
+        abort: Callable[[Run, AbortReason], None],
+        stir: Callable[[], None],
     ) -> None:
         self.queue = queue
         self.store = store
@@ -63,7 +63,7 @@ class Feed:
         self._tokens = tokens
         self._boot = boot
         self._start = start
-        self._cancel = cancel
+        self._abort = abort
         self._stir = stir
         self._feeds = feeds
         self._outbox: list[tuple[Run | None, Move]] = []
@@ -120,7 +120,7 @@ class Feed:
             self.wake.set()
 
     async def flush(self) -> None:
-        """Settle what is left, once, and claim nothing."""
+        """Settle what is left, and claim nothing."""
         if self._unsure is not None:
             await self._claim(self._unsure, self._boot())
         await self._settle()
@@ -139,8 +139,11 @@ class Feed:
     async def _turn(self) -> float:
         """One call to the store, where there is need of one; seconds until the next."""
         if self._slots.quiet:
+            if self.settled:
+                return self.queue.poll_interval
             await self.flush()
-            return self.queue.poll_interval
+            return _AT_ONCE
+        await self._hold_late_leases()
         boot = self._boot()
         if self._unsure is not None:
             return await self._claim(self._unsure, boot)
@@ -161,6 +164,18 @@ class Feed:
         )
         return await self._claim(want, boot)
 
+    async def _hold_late_leases(self) -> None:
+        """After an outage or a freeze, hold the own leases before looking for lapsed ones."""
+        boot = self._boot()
+        late = [run for run in self.held.values() if boot - run.renewed > self.queue.lease / 2]
+        if not late:
+            return
+        beats = await self.store.renew([run.lease for run in late], self.queue.lease)
+        for run, beat in zip(late, beats, strict=True):
+            run.renewed = boot
+            if beat != "ok":
+                self._abort(run, "lease_lost" if beat == "lost" else "cancelled")
+
     async def _claim(self, want: Want, boot: float) -> float:
         """Claim; the slots stay reserved until it is known what was claimed."""
         batch = self._outbox[:_SETTLED_AT_ONCE]
@@ -176,9 +191,12 @@ class Feed:
         for lease in claimed.asked:
             run = self.held.get(lease.job_id)
             if run is not None and run.claim.token == lease.token:
-                self._cancel(run)
+                self._abort(run, "cancelled")
         self._slots.suspect_waits(self, boot, waits=claimed.suspect_waits)
         for claim in claimed.claims:
+            if (before := self.held.get(claim.id)) is not None:
+                # Its lease lapsed and came back: what still runs of it is not the owner's.
+                self._abort(before, "lease_lost")
             self._start(self, claim, since)
         self._give_back()
         if self._outbox or (want.limit and len(claimed.claims) >= want.limit):
@@ -189,7 +207,7 @@ class Feed:
 
     def _give_back(self) -> None:
         if self._slots.give_back(self):
-            self._stir(self)
+            self._stir()
 
     async def _settle(self) -> None:
         while batch := self._outbox[:_SETTLED_AT_ONCE]:
@@ -218,5 +236,6 @@ class Feed:
         if not self._down:
             log.warning("the store of %s cannot be reached: %s", self.queue.name, error)
         self._down = True
+        self._slots.step_aside(self)
         pause, self._pause = self._pause, min(_MAX_PAUSE, self._pause * 2)
         return pause

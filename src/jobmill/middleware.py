@@ -140,10 +140,11 @@ def create_logging_middleware(
             result = await next()
         except BaseException as error:
             seconds = time.perf_counter() - began
+            shown = error.error if isinstance(error, Refused) else error
             if silent:
-                fields = {**_fields(ctx), "duration": seconds, "error": type(error).__name__}
-                _log.warning("job failed after %.3f s", seconds, extra=fields)
-            await tell(ctx, on_error, error, seconds)
+                fields = {**_fields(ctx), "duration": seconds, "error": type(shown).__name__}
+                _log.warning("job ended by %s after %.3f s", fields["error"], seconds, extra=fields)
+            await tell(ctx, on_error, shown, seconds)
             raise
         seconds = time.perf_counter() - began
         if silent:

@@ -6,6 +6,8 @@ import traceback as tracebacks
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -19,6 +21,7 @@ JobStatus: TypeAlias = Literal[
 MAX_MESSAGE = 10_000
 MAX_TRACEBACK = 16 * 1024
 
+_PACKAGE = str(Path(__file__).parent)
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _CUT = "\n… {} characters left out …\n"
 
@@ -173,9 +176,18 @@ def _message(error: BaseException) -> str:
 
 def _traceback(error: BaseException) -> str:
     try:
-        return "".join(tracebacks.format_exception(error))
+        frames = _from_user_code(error.__traceback__)
+        return "".join(tracebacks.format_exception(type(error), error, frames))
     except Exception as problem:  # noqa: BLE001 - as above, for every exception in the chain
         return f"<no traceback: formatting it raised {type(problem).__name__}>"
+
+
+def _from_user_code(frames: TracebackType | None) -> TracebackType | None:
+    """The frames without the leading ones of jobmill; all of them where it has no others."""
+    rest = frames
+    while rest is not None and rest.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        rest = rest.tb_next
+    return rest or frames
 
 
 def _head(text: str) -> str:

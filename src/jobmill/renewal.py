@@ -18,6 +18,7 @@ from jobmill.clock import Clock
 from jobmill.context import AbortReason
 from jobmill.errors import StoreUnavailable
 from jobmill.run import Run
+from jobmill.states import Move
 from jobmill.store import Store
 
 log: Final = logging.getLogger("jobmill.worker")
@@ -88,6 +89,18 @@ class Renewer:
             self._own_loop.call_soon_threadsafe(self._stopping.set)
         await self._ended
 
+    def hand_back(self, held: Held, moves: Sequence[Move], timeout: float) -> None:
+        """Make these moves at the end of the process, when the worker's loop is closed.
+
+        By the renewer's own store, since no thread can be started any more.
+
+        Raises: StoreUnavailable; TimeoutError; RuntimeError where the renewer has ended.
+        """
+        if self._own_loop is None or not self._own_loop.is_running():
+            message = "the renewer has ended"
+            raise RuntimeError(message)
+        asyncio.run_coroutine_threadsafe(held.store.move(moves), self._own_loop).result(timeout)
+
     def _thread(self, started: asyncio.Future[None]) -> None:
         async def main() -> None:
             self._own_loop = asyncio.get_running_loop()
@@ -129,6 +142,9 @@ class Renewer:
                 except StoreUnavailable as error:
                     pause = min(held.lease / 10, 1.0)
                     log.warning("leases of %s cannot be renewed now: %s", held.store.queue, error)
+                except Exception:
+                    pause = min(held.lease / 10, 1.0)
+                    log.exception("renewing leases of %s failed", held.store.queue)
                 # In steps, since the loop's clock may stand still while the machine sleeps.
                 while (left := began + pause - self._clock.boot()) > 0 and not stopping.is_set():
                     await _wait(stopping, min(left, 1.0))
@@ -163,9 +179,12 @@ class Renewer:
             self._tell(self._answer)
             await _wait(stopping, step)
             now = self._clock.boot()
-            if now - asked > 2 * step + 1:
-                # This thread stood still too: the process was frozen, its loop not blocked.
+            if self._loop.is_closed():
+                # What it left behind is runs that cannot be stopped.
                 self._answered = now
+            elif now - asked > 2 * step:
+                # This thread stood still too: the process was frozen, its loop not blocked.
+                self._answered += now - asked
             silent = now - self._answered
             if silent < self._patience:
                 self._warned = self._stalled = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ class Run:
         "_born",
         "_clock",
         "_lines",
+        "_lock",
         "_number",
         "_progress",
         "abandoned",
@@ -49,6 +51,8 @@ class Run:
         """Since when its lease holds, by the clock that counts suspended time."""
         self._clock = clock
         self._born = born
+        # A handler reports from its thread, or from several.
+        self._lock = threading.Lock()
         self._progress: tuple[float, str | None] | None = None
         self._lines: list[tuple[int, bytes]] = []
         # Rises over all runs of a job, since each is claimed later than the one before.
@@ -70,8 +74,9 @@ class Run:
 
     def report(self, progress: float, note: str | None) -> None:
         """Keep a new progress until it is stored."""
-        self._progress = (progress, note)
-        self.dirty = True
+        with self._lock:
+            self._progress = (progress, note)
+            self.dirty = True
 
     def add_line(self, message: str, fields: dict[str, Any]) -> None:
         """Keep a log line until it is stored; the last ones, where they are many."""
@@ -85,26 +90,30 @@ class Run:
                 str(key): value if isinstance(value, bool | int | float) else _text(value)
                 for key, value in fields.items()
             }
-        self._number += 1
-        self._lines.append((self._number, msgspec.json.encode(line)))
-        del self._lines[:-KEPT_LINES]
-        self.dirty = True
+        data = msgspec.json.encode(line)
+        with self._lock:
+            self._number += 1
+            self._lines.append((self._number, data))
+            del self._lines[:-KEPT_LINES]
+            self.dirty = True
 
     def note(self) -> Note | None:
         """What is to be told to the store, None where there is nothing."""
         if not self.dirty:
             return None
-        progress, text = self._progress or (None, None)
-        return Note(progress=progress, progress_note=text, lines=tuple(self._lines))
+        with self._lock:
+            progress, text = self._progress or (None, None)
+            return Note(progress=progress, progress_note=text, lines=tuple(self._lines))
 
     def noted(self, note: Note) -> None:
         """Forget what the store knows now."""
-        if note.lines:
-            last = note.lines[-1][0]
-            self._lines = [line for line in self._lines if line[0] > last]
-        if self._progress == (note.progress, note.progress_note):
-            self._progress = None
-        self.dirty = bool(self._lines) or self._progress is not None
+        with self._lock:
+            if note.lines:
+                last = note.lines[-1][0]
+                self._lines = [line for line in self._lines if line[0] > last]
+            if self._progress == (note.progress, note.progress_note):
+                self._progress = None
+            self.dirty = bool(self._lines) or self._progress is not None
 
 
 def _text(value: object) -> str:

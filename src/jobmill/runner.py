@@ -9,7 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +19,7 @@ from jobmill.backoff import chosen_delay, retry_delay
 from jobmill.context import CURRENT, AbortReason, JobContext
 from jobmill.errors import (
     Cancel,
+    ConfigError,
     DefinitionError,
     Fail,
     JobCancelled,
@@ -40,6 +41,7 @@ from jobmill.executors import (
 )
 from jobmill.job import JobDefinition, JobMiddleware
 from jobmill.middleware import Gate, Refused, compose_middleware, first_wait, gates_of
+from jobmill.options import check_duration
 from jobmill.records import JobError
 from jobmill.registry import lookup
 from jobmill.run import Abandoned, Run
@@ -158,7 +160,8 @@ class Runner:
             wait = await first_wait(plan.gates, ctx) if plan.gates else 0.0
         except StoreUnavailable:
             wait = GATE_RETRY
-        except Exception as caught:  # noqa: BLE001  a gate is part of the run: it fails
+        except BaseException as caught:  # noqa: BLE001  a gate is part of the run: it fails
+            self._look_at(run, caught)
             error = caught
         if wait > 0:
             return after_snooze(claim, wait, untried=True, memo=claim.memo)
@@ -203,20 +206,24 @@ class Runner:
         except Abandoned:
             raise
         except BaseException as error:  # noqa: BLE001  whatever a handler raises is an outcome
-            if isinstance(error, KeyboardInterrupt):
-                run.signal.abort("shutdown")
-                self._interrupt()
-            current = asyncio.current_task()
-            while current is not None and current.cancelling():
-                if self._stopping():
-                    # The loop is being closed under the run, which did nothing wrong.
-                    run.signal.abort("shutdown")
-                current.uncancel()
+            self._look_at(run, error)
             return None, error
         finally:
             run.cuttable = False
             if deadline:
                 deadline.lift()
+
+    def _look_at(self, run: Run, error: BaseException) -> None:
+        """Stop where an error means that, and end a cancellation here."""
+        if isinstance(error, KeyboardInterrupt):
+            run.signal.abort("shutdown")
+            self._interrupt()
+        current = asyncio.current_task()
+        while current is not None and current.cancelling():
+            if self._stopping():
+                # The loop is being closed under the run, which did nothing wrong.
+                run.signal.abort("shutdown")
+            current.uncancel()
 
     async def _handle(self, run: Run, plan: _Plan, ctx: JobContext[Any]) -> Any:
         definition = plan.definition
@@ -256,7 +263,7 @@ class Runner:
                 if run.abandoned:
                     raise Abandoned from None
                 cancelled = True
-        if cancelled and not run.signal.aborted:
+        if cancelled and not run.signal.aborted and not self._stopping():
             raise asyncio.CancelledError
         return future.result()
 
@@ -264,7 +271,7 @@ class Runner:
         definition = plan.definition
         try:
             encoded = definition.encode_result(result, limit=MAX_RESULT_BYTES)
-        except PayloadError as error:
+        except Exception as error:  # noqa: BLE001  classes of the user's take part
             return await self._after_error(run, plan, ctx, Refused(error))
         await self._hook(ctx, "after_run", definition.hooks.after_run, result)
         return after_success(run.claim, encoded, run.note())
@@ -277,10 +284,16 @@ class Runner:
         error: BaseException,
     ) -> Move:
         claim = run.claim
+        delay: float | None = None
+        if isinstance(error, Retry | Snooze) and error.delay is not None:
+            try:
+                delay = _seconds(error.delay)
+            except ConfigError as wrong:
+                error = wrong
         if isinstance(error, Snooze):
             if error.reason:
                 run.add_line(f"snoozed: {error.reason}", {})
-            return after_snooze(claim, max(0.0, error.delay), note=run.note())
+            return after_snooze(claim, delay or 0.0, note=run.note())
         if isinstance(error, Cancel):
             cancelled = JobCancelled(error.reason or None, reason=error.reason)
             return after_cancel(claim, failure_of(run, cancelled), run.note())
@@ -295,11 +308,13 @@ class Runner:
             and (matches(error, plan.options.retry_on) or isinstance(error, _ODD_FAILURES))
         )
         decide = after_timeout if run.signal.reason == "timeout" else after_failure
+        if delay is None:
+            delay = self._retry_delay(claim, plan, error) if retryable else 0.0
         move = decide(
             claim,
             failure_of(run, shown),
             retryable=retryable,
-            delay=self._retry_delay(claim, plan, error) if retryable else 0.0,
+            delay=delay,
             note=run.note(),
         )
         if move.event == "retry":
@@ -308,8 +323,6 @@ class Runner:
         return move
 
     def _retry_delay(self, claim: Claim, plan: _Plan, error: BaseException) -> float:
-        if isinstance(error, Retry) and error.delay is not None:
-            return max(0.0, error.delay)
         chosen = plan.options.backoff
         random = self._queue.seams.random.random
         if not callable(chosen):
@@ -328,7 +341,10 @@ class Runner:
             return
         try:
             await self._bounded(hook, ctx, *args)
-        except Exception:
+        except BaseException as error:
+            # Also an exit, a cancellation or a Retry: only the handler decides.
+            if isinstance(error, KeyboardInterrupt):
+                self._interrupt()
             self.faults[name] += 1
             extra = {"job_id": ctx.job_id, "job_name": ctx.job_name, "queue": ctx.queue_name}
             log.exception("the hook %s of %s failed", name, ctx.job_name, extra=extra)
@@ -389,7 +405,8 @@ class Runner:
             message = f"no worker has known a job of the name {claim.name} for a day"
             failure = _failure(claim, UnknownJob(message, job_name=claim.name), claim.started_at)
             return after_failure(claim, failure, retryable=False, delay=0.0)
-        delay = min(UNKNOWN_MAX_DELAY, UNKNOWN_FIRST_DELAY * 2.0 ** min(before.times, 10))
+        times = min(max(before.times, 0), 10)
+        delay = min(UNKNOWN_MAX_DELAY, UNKNOWN_FIRST_DELAY * 2.0**times)
         self.faults[f"unknown job {claim.name}"] += 1
         log.warning(
             "no job of the name %s is defined here; %s is put off for %g s",
@@ -398,7 +415,7 @@ class Runner:
             delay,
             extra={"job_id": claim.id, "job_name": claim.name, "queue": self._queue.name},
         )
-        memo = msgspec.json.encode(_Putting(before.unknown_since, before.times + 1))
+        memo = msgspec.json.encode(_Putting(before.unknown_since, times + 1))
         return after_snooze(claim, delay, untried=True, memo=memo)
 
 
@@ -407,6 +424,12 @@ _HANDED_BACK: Final = (asyncio.CancelledError, ChildDied, JobCancelled, Keyboard
 """What a run ends with because its worker stops, and not by itself."""
 _ODD_FAILURES: Final = (asyncio.CancelledError, SystemExit)
 """What is retried although it is no Exception."""
+
+
+def _seconds(delay: float | timedelta) -> float:
+    """The delay of a Retry or a Snooze; an instant that is past means now."""
+    seconds: object = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    return check_duration("delay", max(seconds, 0) if isinstance(seconds, int | float) else seconds)
 
 
 def failure_of(run: Run, error: BaseException) -> Failure:

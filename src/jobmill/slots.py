@@ -23,6 +23,8 @@ class Slots:
     reserves them all, since what it gets may be a suspect, which runs alone. A worker that
     is busy leaves suspects to others; when one has waited for a lease, it claims nothing
     more until it is idle, and then takes the suspect.
+
+    Feeds that found no slot stand in line, so that a busy queue does not starve the others.
     """
 
     def __init__(self, concurrency: int) -> None:
@@ -34,7 +36,9 @@ class Slots:
         self.idle.set()
         self.running: set[Run] = set()
         self._reserved: dict[Hashable, int] = {}
+        self._granted: dict[Hashable, int] = {}
         self._suspects: dict[Hashable, float] = {}
+        self._line: dict[Hashable, None] = {}
 
     def grant(self, feed: Hashable, feeds: int, *, lease: float, now: float) -> Grant:
         """Reserve slots for one claim of `feed`, one of `feeds`, until it gives them back."""
@@ -48,18 +52,39 @@ class Slots:
             now - seen > lease for other, seen in self._suspects.items() if other is not feed
         )
         grant = Grant(0, "busy")
-        if self.quiet or suspect or free < 1 or (not idle and not patient):
-            pass
+        if self.quiet or suspect or (others if patient else not idle):
+            self._line.pop(feed, None)
         elif not patient:
+            self._line.pop(feed, None)
             grant = Grant(1, "alone")
-        elif not others:
+        elif (free := free - self._ahead_of(feed)) < 1:
+            self._line.setdefault(feed)
+        else:
+            self._line.pop(feed, None)
             grant = Grant(-(-free // feeds), "idle" if idle else "busy")
+        self._granted[feed] = grant.limit
         self._reserved[feed] = self.concurrency if grant.room != "busy" else grant.limit
         return grant
 
+    def _ahead_of(self, feed: Hashable) -> int:
+        """How many others have waited for a slot for longer."""
+        line = list(self._line)
+        return line.index(feed) if feed in self._line else len(line)
+
+    def waits(self, feed: Hashable) -> bool:
+        """Whether the feed found no slot when it last asked."""
+        return feed in self._line
+
     def give_back(self, feed: Hashable) -> bool:
         """End the reservation of `feed`; whether that may help another."""
-        return self._reserved.pop(feed, 0) > 0
+        return self._reserved.pop(feed, 0) > 0 and bool(self._line)
+
+    def step_aside(self, feed: Hashable) -> None:
+        """Let the others go on: `feed` cannot reach its store, and keeps only what it may hold."""
+        self._line.pop(feed, None)
+        self._suspects.pop(feed, None)
+        if feed in self._reserved:
+            self._reserved[feed] = self._granted[feed]
 
     def begin(self, run: Run) -> None:
         """A run starts."""

@@ -444,9 +444,9 @@ class Store(Protocol):
         error, stores its note, frees the unique key when the job ends, and moves the
         metrics, the error groups (where it has a fingerprint) and the event list with it;
         one that carries the token also replaces result and memo. Where the job was asked to
-        cancel and the rule says so, it ends cancelled and stays due as it was. A job that was
-        asked and ends cancelled has the error that the `cancel` carried, if any, as its last: after the move's own
-        where the rule turned it aside, in its place otherwise. With the end the mark is gone.
+        cancel and the rule says so, it ends cancelled, stays due as it was, and has the error
+        that the `cancel` carried, if any, as its last: in the place of the move's own where
+        the rule leads there anyway, after it otherwise. With its end the mark is gone.
         An end keeps the record for the policy's `keep_result` (completed) or `keep_failed`
         seconds. A cancel of a running job only marks it, and the first mark stays.
         A revive (`fresh`) leaves what is the job's own, its errors and fingerprint, its place

@@ -26,8 +26,7 @@ from jobmill.renewal import Held, Renewer
 from jobmill.run import Abandoned, Run
 from jobmill.runner import Runner, failure_of
 from jobmill.slots import Slots
-from jobmill.states import Claim, Move, after_failure, after_stop
-from jobmill.store import Store
+from jobmill.states import Claim, after_failure, after_stop
 
 if TYPE_CHECKING:
     from jobmill.queue import Queue
@@ -42,7 +41,7 @@ STUCK_AFTER: Final = 10.0
 LAST_SETTLE: Final = 5.0
 """Seconds that a stop waits for the store to take the last outcomes."""
 
-Jobs = Sequence[JobDefinition[Any, Any] | str] | JobDefinition[Any, Any]
+Jobs = Sequence[JobDefinition[Any, Any] | str] | JobDefinition[Any, Any] | str
 
 
 class Worker:
@@ -81,11 +80,16 @@ class Worker:
         self._feeds: list[Feed] = []
         self._settle_until = float("inf")
         self._interrupted: asyncio.Task[None] | None = None
+        self._told = asyncio.Event()
+        self._left = asyncio.Event()
         self._lingers = False
         self._main: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Run jobs until stopped.
+
+        Where a run cannot be stopped it returns all the same, and what is left goes on in
+        the background until that run ends, or the loop.
 
         Raises: RuntimeError where it was run before; SchemaMismatch and ConfigError where a
         store cannot be used at all. A store that cannot be reached is waited for.
@@ -95,12 +99,17 @@ class Worker:
             raise RuntimeError(message)
         self._loop = asyncio.get_running_loop()
         self._main = self._loop.create_task(self._live(), name="jobmill worker")
+        left = self._loop.create_task(self._left.wait())
         try:
-            await asyncio.shield(self._main)
+            await asyncio.wait([self._main, left], return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             if not self._main.done():
                 await self.stop(timeout=0)
             raise
+        finally:
+            left.cancel()
+        if self._main.done():
+            self._main.result()
         if self._interrupted is not None:
             raise KeyboardInterrupt
 
@@ -124,6 +133,11 @@ class Worker:
         self._stir()
         if not self._lingers:
             await asyncio.wait([self._main])
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_SETTLE):
+                await self._told.wait()
+        self._left.set()
 
     async def _live(self) -> None:
         self._deadlines = Deadlines(self._loop)
@@ -158,13 +172,14 @@ class Worker:
         return False
 
     async def _work(self) -> None:
-        renewer = Renewer(
-            [Held(f.queue.store.handle(), f.queue.lease, f.held) for f in self._feeds],
+        self._leases = [Held(f.queue.store.handle(), f.queue.lease, f.held) for f in self._feeds]
+        self._renewer = Renewer(
+            self._leases,
             abort=self._abort,
             clock=self._seams.clock,
             stall_after=self._stall_after,
         )
-        await renewer.start(threads=self._seams.threads)
+        await self._renewer.start(threads=self._seams.threads)
         steps: list[tuple[float, Callable[[], Awaitable[None]]]] = []
         for feed in self._feeds:
             steps.append((0.0, feed.listen))
@@ -181,14 +196,24 @@ class Worker:
             for each in background:
                 each.cancel()
             await asyncio.gather(*background, return_exceptions=True)
-            if not self._lingers:
-                await renewer.stop()
+            for feed in self._feeds:
+                if not feed.settled:
+                    log.warning("outcomes of %s could not be settled any more", feed.queue.name)
+            if not any(run.abandoned for feed in self._feeds for run in feed.held.values()):
+                await self._renewer.stop()
+                atexit.unregister(self._hand_back_at_exit)
 
     def _finished(self) -> bool:
-        if self._loop.time() >= self._settle_until and not self._slots.running:
-            return True
-        done = all(feed.settled and not feed.held for feed in self._feeds)
-        return done and self._settle_until < float("inf")
+        """Whether nothing runs, and all is settled or there was time enough for it."""
+        if self._settle_until == float("inf"):
+            return False
+        late = self._loop.time() >= self._settle_until
+        told = all(feed.settled for feed in self._feeds)
+        if late or told:
+            self._told.set()
+        if self._slots.running:
+            return False
+        return late or (told and not any(feed.held for feed in self._feeds))
 
     async def _tear_down(self, loops: Sequence[asyncio.Task[None]]) -> None:
         """Stop at once, as far as a loop that is being closed allows it."""
@@ -198,12 +223,14 @@ class Worker:
         await asyncio.gather(*loops, return_exceptions=True)
         if self._slots.running:
             await self._abort_all()
+        for run in tuple(self._slots.running):
+            # Nobody is left to wait for its thread.
+            run.cut()
+        await self._becomes_idle(1.0)
         for feed in self._feeds:
-            try:
+            with contextlib.suppress(StoreUnavailable, TimeoutError):
                 async with asyncio.timeout(LAST_SETTLE):
                     await feed.flush()
-            except (StoreUnavailable, TimeoutError):
-                log.warning("outcomes of %s could not be settled any more", feed.queue.name)
 
     async def _abort_all(self) -> None:
         """Abort what runs; what then still runs keeps its lease as long as this process."""
@@ -227,14 +254,14 @@ class Worker:
 
     def _hand_back_at_exit(self) -> None:
         """The very last act: nothing of this process runs on after it."""
-        for feed in self._feeds:
-            moves = [after_stop(run.claim) for run in feed.held.values()]
+        for held in self._leases:
+            moves = [after_stop(run.claim) for run in held.runs.values()]
             if not moves:
                 continue
             try:
-                asyncio.run(_move_once(feed.queue.store.handle(), moves))
+                self._renewer.hand_back(held, moves, LAST_SETTLE)
             except Exception as error:  # noqa: BLE001  the leases lapse instead
-                log.warning("jobs of %s could not be handed back: %s", feed.queue.name, error)
+                log.warning("jobs of %s could not be handed back: %s", held.store.queue, error)
 
     # -- its runs ---------------------------------------------------------------------------
 
@@ -259,14 +286,14 @@ class Worker:
             tokens=self._tokens,
             boot=self._seams.clock.boot,
             start=self._start,
-            cancel=partial(self._abort, reason="cancelled"),
-            stir=self._stir,
+            abort=self._abort,
+            stir=self._stir_waiting,
         )
 
     def _start(self, feed: Feed, claim: Claim, claimed_at: float) -> None:
         run = Run(claim, self._seams.clock, claimed_at)
         feed.held[claim.id] = run
-        if self._slots.quiet:
+        if self._slots.quiet or (claim.suspect and self._slots.running):
             feed.settle(run, after_stop(claim, untried=True))
             return
         self._slots.begin(run)
@@ -283,7 +310,7 @@ class Worker:
             move = await feed.runner.run(run)
         except Abandoned:
             # Its thread goes on; so does its lease.
-            self._slots.end(run)
+            self._end(run)
             return
         except asyncio.CancelledError:
             move = after_stop(claim)
@@ -291,20 +318,28 @@ class Worker:
             log.exception("running %s failed inside jobmill", _name(run))
             delay = claim.policy.retry_delay
             move = after_failure(claim, failure_of(run, error), retryable=True, delay=delay)
-        self._slots.end(run)
+        run.abandoned = False
+        self._end(run)
         feed.settle(run, move)
+
+    def _end(self, run: Run) -> None:
+        self._slots.end(run)
+        if self._settle_until < float("inf"):
+            self._settle_until = self._loop.time() + LAST_SETTLE
+        self._stir_waiting()
 
     async def _check_lease(self, feed: Feed, run: Run) -> None:
         """After a freeze, before anything of the run starts: see whether its lease is held."""
-        while True:
+        while not run.signal.aborted:
+            asked = self._seams.clock.boot()
             try:
                 (beat,) = await feed.store.renew([run.lease], feed.queue.lease)
             except StoreUnavailable:
                 await asyncio.sleep(1.0)
                 continue
-            if beat == "lost":
-                run.signal.abort("lease_lost")
-            run.renewed = self._seams.clock.boot()
+            if beat != "ok":
+                run.signal.abort("lease_lost" if beat == "lost" else "cancelled")
+            run.renewed = asked
             return
 
     def _abort(self, run: Run, reason: AbortReason) -> None:
@@ -326,9 +361,13 @@ class Worker:
     def _is_stopping(self) -> bool:
         return self._slots.quiet or (self._main is not None and self._main.cancelling() > 0)
 
-    def _stir(self, but: Feed | None = None) -> None:
+    def _stir(self) -> None:
         for feed in self._feeds:
-            if feed is not but:
+            feed.wake.set()
+
+    def _stir_waiting(self) -> None:
+        for feed in self._feeds:
+            if self._slots.waits(feed):
                 feed.wake.set()
 
 
@@ -351,13 +390,6 @@ async def _prune(feed: Feed) -> None:
             return
 
 
-async def _move_once(store: Store, moves: Sequence[Move]) -> None:
-    async with asyncio.timeout(LAST_SETTLE):
-        await store.open()
-        await store.move(moves)
-        await store.close()
-
-
 def _report_stuck(run: Run) -> None:
     if run.cuttable:
         reason = run.signal.reason
@@ -371,7 +403,7 @@ def _name(run: Run) -> str:
 def _names(jobs: Jobs | None) -> tuple[str, ...] | None:
     if jobs is None:
         return None
-    some = (jobs,) if isinstance(jobs, JobDefinition) else tuple(jobs)
+    some = (jobs,) if isinstance(jobs, JobDefinition | str) else tuple(jobs)
     if not some:
         message = "jobs: give one job at least, or leave it out to run all"
         raise ConfigError(message, field="jobs")

@@ -188,11 +188,11 @@ def test_a_deadlock_names_what_waits_and_where() -> None:
 
 def test_a_livelock_is_an_overrun() -> None:
     async def spin(_sim: Sim) -> None:
-        while True:  # noqa: ASYNC110  that is the point
+        while True:
             await asyncio.sleep(0)
 
     async def linger(_sim: Sim) -> None:
-        while True:  # noqa: ASYNC110  that is the point
+        while True:
             await asyncio.sleep(3600)
 
     with pytest.raises(SimOverrun, match="after 1000 steps"):

@@ -16,7 +16,7 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
@@ -57,6 +57,7 @@ from jobmill.records import JobError
 if TYPE_CHECKING:
     from jobmill.queue import Queue
 
+_STOPS: Final = (signal.SIGINT, signal.SIGTERM)
 EXIT_SECONDS: Final = 1.0
 """How long an idle child may take to end after its worker let it go."""
 
@@ -167,11 +168,15 @@ _Inbox = SimpleQueue[tuple[Start, AbortSignal] | None]
 def _keep_to_itself(channel: _Channel) -> None:
     """Part what belongs to the child from what its handlers do."""
     # A stop may be sent to every process there is, but only the worker decides what ends.
-    for each in (signal.SIGINT, signal.SIGTERM):
+    for each in _STOPS:
         signal.signal(each, _unmoved)
     atexit.register(_die)
-    # What a handler forks is neither the worker's child nor deaf to signals.
-    os.register_at_fork(after_in_child=lambda: _let_go(channel))
+    # What a handler forks is neither the worker's child nor deaf to signals, from the start.
+    os.register_at_fork(
+        before=lambda: _hold_back(signal.SIG_BLOCK),
+        after_in_parent=lambda: _hold_back(signal.SIG_UNBLOCK),
+        after_in_child=lambda: _let_go(channel),
+    )
     if sys.stdout is not None:  # pyright: ignore[reportUnnecessaryComparison] - under pythonw it is
         cast("Any", sys.stdout).reconfigure(line_buffering=True)
 
@@ -180,11 +185,17 @@ def _unmoved(_number: int, _frame: object) -> None:
     pass
 
 
+def _hold_back(how: int) -> None:
+    signal.pthread_sigmask(how, _STOPS)
+
+
 def _let_go(channel: _Channel) -> None:
     atexit.unregister(_die)
     channel.close()
+    # What forks need not be the main thread, but it is the only one that the fork has.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    _hold_back(signal.SIG_UNBLOCK)
 
 
 def _die() -> None:
@@ -298,10 +309,10 @@ def _refused(error: PayloadError) -> Refused:
     return Refused(_text(error), error.path)
 
 
-def _seconds(delay: float | None) -> float | None:
+def _seconds(delay: float | timedelta | None) -> float | None:
     if delay is None:
         return None
-    seconds = float(delay)
+    seconds = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
     if not math.isfinite(seconds):
         message = f"delay: {seconds} is no number of seconds"
         raise ValueError(message)

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal as signals
-import socket
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from typing import Any, Final, assert_never
-
-import msgspec
 
 from jobmill.context import AbortSignal
 from jobmill.errors import (
@@ -27,14 +19,12 @@ from jobmill.errors import (
     PayloadTooLarge,
     Retry,
     Snooze,
-    Unsupported,
 )
 from jobmill.executors.failures import ChildFailure, death
 from jobmill.executors.origin import Origin, handler_name, origin_of, refuse_while_loading
+from jobmill.executors.spawned import Child, launch, outlive
 from jobmill.executors.threads import ThreadExecutor
 from jobmill.executors.wire import (
-    HEAD,
-    TO_PARENT,
     Abort,
     Answer,
     Began,
@@ -46,9 +36,7 @@ from jobmill.executors.wire import (
     Returned,
     Start,
     Steered,
-    ToChild,
     Unfit,
-    frame,
 )
 from jobmill.job import JobDefinition
 
@@ -59,15 +47,9 @@ OnLog = Callable[[str, dict[str, Any]], None]
 
 JOBS_PER_CHILD: Final = 1_000
 """Jobs after which a child is replaced, so that what its handlers leak has an end."""
-EXIT_SECONDS: Final = 1.0
-"""How long a child that was let go may take to end before it is killed."""
 LAST_WORDS: Final = 1.0
 """How long is waited for what a dead child said before, or for the end of one that fell silent."""
 
-_BOOT: Final = (
-    "import sys; fd, *sys.path = sys.argv[1:]; del sys.argv[1:]; "
-    "from jobmill.executors.child import main; main(int(fd))"
-)
 _OBEYED: Final = frozenset(
     {"jobmill.errors.JobTimeout", "jobmill.errors.LeaseLost", "jobmill.errors.JobCancelled"}
 )
@@ -86,7 +68,7 @@ class ProcessExecutor:
     def __init__(self, slots: int) -> None:
         refuse_while_loading()
         self._slots = asyncio.Semaphore(slots)
-        self._idle: list[_Child] = []
+        self._idle: list[Child] = []
         self._retiring: set[asyncio.Task[None]] = set()
         self._origins: dict[JobDefinition[Any, Any], Origin] = {}
         self._threads = ThreadExecutor()
@@ -121,6 +103,9 @@ class ProcessExecutor:
             signal.raise_if_aborted()
             while True:
                 child = await self._take()
+                if signal.aborted:
+                    self._give_back(child, fit=True)
+                    signal.raise_if_aborted()
                 start = Start(
                     number=child.jobs,
                     origin=origin,
@@ -158,12 +143,12 @@ class ProcessExecutor:
             origin = self._origins[definition] = origin_of(definition)
         return origin
 
-    async def _take(self) -> _Child:
+    async def _take(self) -> Child:
         """A child that waits for a job, or a new one."""
         if self._closed:
             message = "this executor is closed"
             raise RuntimeError(message)
-        child: _Child | None = None
+        child: Child | None = None
         while child is None and self._idle:
             child = self._idle.pop()
             if child.ended.done():
@@ -172,20 +157,20 @@ class ProcessExecutor:
         if child is None:
             # A context of its own, which is not kept alive by the child as the job's would be.
             spawning = asyncio.get_running_loop().create_task(self._spawn(), context=Context())
-            cancelled = await _wait(spawning)
-            child = spawning.result()
-            if cancelled:
-                self._give_back(child, fit=True)
+            if await _wait(spawning):
+                if spawning.exception() is None:
+                    self._give_back(spawning.result(), fit=True)
                 raise asyncio.CancelledError
+            child = spawning.result()
         child.jobs += 1
         return child
 
-    async def _spawn(self) -> _Child:
-        process, end = await self._threads.start(_launch)
-        ended = self._threads.start(partial(_outlive, process))
-        return _Child(process, ended, *await asyncio.open_unix_connection(sock=end))
+    async def _spawn(self) -> Child:
+        process, end = await self._threads.start(launch)
+        ended = self._threads.start(partial(outlive, process))
+        return Child(process, ended, *await asyncio.open_unix_connection(sock=end))
 
-    def _give_back(self, child: _Child, *, fit: bool) -> None:
+    def _give_back(self, child: Child, *, fit: bool) -> None:
         if child.ended.done():
             child.forget()
         elif fit and not self._closed and child.jobs < JOBS_PER_CHILD:
@@ -193,62 +178,16 @@ class ProcessExecutor:
         else:
             self._retire(child)
 
-    def _retire(self, child: _Child) -> None:
+    def _retire(self, child: Child) -> None:
         retiring = asyncio.create_task(child.let_go())
         self._retiring.add(retiring)
         retiring.add_done_callback(self._retiring.discard)
 
 
-class _Child:
-    """One child process. `ended` holds its exit code when it, and its group, are gone."""
-
-    def __init__(
-        self,
-        process: subprocess.Popen[bytes],
-        ended: asyncio.Future[int],
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> None:
-        self._process = process
-        self._reader = reader
-        self._writer = writer
-        self.ended = ended
-        self.jobs = 0
-
-    def tell(self, message: ToChild) -> None:
-        if not self._writer.is_closing():
-            self._writer.write(frame(message))
-
-    async def hear(self) -> Began | Progressed | Logged | Answer | None:
-        """The next message; None where there will be no more."""
-        try:
-            head = await self._reader.readexactly(HEAD)
-            return TO_PARENT.decode(await self._reader.readexactly(int.from_bytes(head, "big")))
-        except (EOFError, OSError):
-            return None
-        except msgspec.MsgspecError:
-            log.exception("child process %d speaks in riddles", self._process.pid)
-            return None
-
-    def kill(self) -> None:
-        if self._process.returncode is None:
-            _kill_group(self._process.pid)
-
-    async def let_go(self) -> None:
-        """End the child: it goes by itself when the connection is closed, or is killed."""
-        self.forget()
-        await asyncio.wait([self.ended], timeout=EXIT_SECONDS)
-        self.kill()
-        await asyncio.wait([self.ended])
-
-    def forget(self) -> None:
-        self._writer.close()
-
-
 class _Conversation:
     """One job in one child."""
 
-    def __init__(self, child: _Child, start: Start, on_progress: OnProgress, on_log: OnLog) -> None:
+    def __init__(self, child: Child, start: Start, on_progress: OnProgress, on_log: OnLog) -> None:
         self._child = child
         self._start = start
         self._on_progress = on_progress
@@ -365,46 +304,3 @@ def _steering(answer: Steered) -> ControlFlow | KeyboardInterrupt:
             return KeyboardInterrupt()
         case _:
             assert_never(answer.end)
-
-
-def _launch() -> tuple[subprocess.Popen[bytes], socket.socket]:
-    if sys.platform == "win32":
-        message = 'executor="process" needs sockets between processes, which Windows has not'
-        raise Unsupported(message)
-    ours, theirs = socket.socketpair()
-    with theirs:
-        fd = theirs.fileno()
-        # Over -c, because sys.path has to be there before jobmill can be found.
-        command = [sys.executable, "-c", _BOOT, str(fd), *map(os.fspath, sys.path)]
-        try:
-            process = subprocess.Popen(  # noqa: S603 - this interpreter, with our own text
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=2,
-                pass_fds=(fd,),
-                # Out of reach of the terminal's Ctrl-C, and killed with all that it started.
-                start_new_session=True,
-            )
-        except BaseException:
-            ours.close()
-            raise
-    ours.setblocking(False)
-    return process, ours
-
-
-def _outlive(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the process to end, kill what it left behind, and tell its exit code."""
-    if hasattr(os, "waitid"):
-        # Until it is reaped, its id cannot come to mean other processes.
-        with suppress(ChildProcessError):
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    else:
-        process.wait()
-    _kill_group(process.pid)
-    return process.wait()
-
-
-def _kill_group(pid: int) -> None:
-    # macOS answers EPERM where none is left but a zombie.
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signals.SIGKILL)

@@ -45,13 +45,11 @@ class ThreadExecutor:
                 message = "this executor is closed"
                 raise RuntimeError(message)
             # The thread that was idle for the shortest time: the others may then end.
-            inbox = self._idle.popitem()[0] if self._idle else None
-        new = inbox is None
-        if inbox is None:
-            inbox = SimpleQueue()
+            idle = self._idle.popitem()[0] if self._idle else None
+        inbox: _Inbox = idle or SimpleQueue()
         # By the inbox also to a new thread, which keeps what it is started with.
         inbox.put(work)
-        if new:
+        if idle is None:
             name = f"jobmill-{next(_numbers)}"
             threading.Thread(target=self._serve, args=(inbox,), name=name, daemon=True).start()
         return future

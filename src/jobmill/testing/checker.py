@@ -89,6 +89,7 @@ class Checker:
         self._limits: dict[str, set[Window]] = defaultdict(set)
         self._stops: dict[str, Stops] = {}
         self._gone: set[str] = set()
+        self._cut_off: set[str] = set()
         self._calm: Calm | None = None
         self._disturbed: dict[str, str] = {}
 
@@ -116,14 +117,17 @@ class Checker:
                 self._disturbed[event.job_id] = event.what
             case Stops():
                 self._stops.setdefault(event.by, event)
+                self._cut_off.discard(event.by)
             case Gone():
                 self._goes(event)
             case Killed():
                 self._gone.add(event.by)
             case Calm():
                 self._calm = event
-            case Ends() | Fault():
-                pass
+            case Fault():
+                self._cut_off.add(event.by)
+            case Ends():
+                self._ends(event)
             case _:
                 assert_never(event)
 
@@ -143,9 +147,11 @@ class Checker:
     def _claims(self, event: Claims) -> None:
         self._ledger.moves(event.settle, event.answer.moved, event)
         stop = self._stops.get(event.by)
-        if stop is not None and event.sent > stop.boot and event.answer.claims:
-            self._report("I12", event.answer.claims[0].id, f"was claimed by {event.by} after stop")
         if not event.want.repeat:
+            # One that repeats hands out nothing new: it collects what was claimed before.
+            if stop is not None and event.sent > stop.boot and event.answer.claims:
+                first = event.answer.claims[0]
+                self._report("I12", first.id, f"was claimed by {event.by} after stop")
             self._check_order(event)
         self._ledger.claims(event, self._read)
 
@@ -215,17 +221,27 @@ class Checker:
         life = self._ledger.lives.get(event.job_id)
         if life is None:
             return
-        if life.holder != event.by or life.state != "processing":
-            holder = life.holder if life.state == "processing" else None
-            sentence = f"began to run on {event.by} while {holder or 'nobody'} holds its lease"
+        grant = life.grant_of(event.by, event.token)
+        if grant is None or grant.by != event.by:
+            self._report("I5", event.job_id, f"began to run on {event.by}, which has no lease")
+            return
+        if event.boot > grant.until + HAIR and not grant.begun:
+            sentence = (
+                f"began to run on {event.by} {event.boot - grant.until:.6f} s after its lease"
+            )
             self._report("I5", event.job_id, sentence)
-        elif event.boot > life.until_boot + HAIR:
-            late = event.boot - life.until_boot
-            sentence = f"began to run on {event.by} {late:.6f} s after its lease ran out"
-            self._report("I5", event.job_id, sentence)
-        elif life.attempts != event.attempt:
-            sentence = f"ran as attempt {event.attempt}, and was claimed as {life.attempts}"
+        if grant.attempt != event.attempt:
+            sentence = f"ran as attempt {event.attempt}, and was claimed as {grant.attempt}"
             self._report("I3", event.job_id, sentence)
+        # A middleware may run the handler again within the same run.
+        grant.begun = True
+        grant.running += 1
+
+    def _ends(self, event: Ends) -> None:
+        life = self._ledger.lives.get(event.job_id)
+        grant = None if life is None else life.grant_of(event.by, event.token)
+        if grant is not None:
+            grant.running -= 1
 
     def _goes(self, event: Gone) -> None:
         self._gone.add(event.by)
@@ -236,6 +252,9 @@ class Checker:
         if stop is not None and event.boot > stop.boot + stop.grace + HAIR:
             took = event.boot - stop.boot
             self._report("I12", None, f"{event.by} took {took:.3f} s to stop, of {stop.grace}")
+        if event.by in self._cut_off:
+            # It could not hand back what it could not tell the store; the leases lapse.
+            return
         for life in self._ledger.lives.values():
             if life.state == "processing" and life.holder == event.by:
                 sentence = f"was neither settled nor handed back when {event.by} ended"

@@ -77,10 +77,11 @@ class Pauses(_Event, frozen=True, kw_only=True, tag=True):
 
 
 class Begins(_Event, frozen=True, kw_only=True, tag=True):
-    """The handler of a job began to run."""
+    """The handler of a job began to run; `token`: that of its claim, where the witness knows."""
 
     job_id: str
     attempt: int
+    token: str | None = None
 
 
 class Ends(_Event, frozen=True, kw_only=True, tag=True):
@@ -89,6 +90,7 @@ class Ends(_Event, frozen=True, kw_only=True, tag=True):
     job_id: str
     attempt: int
     how: str
+    token: str | None = None
 
 
 class Disturbs(_Event, frozen=True, kw_only=True, tag=True):

@@ -33,8 +33,9 @@ class Crashed(BaseException):
 class Odds:
     """How often what goes wrong, of 1; and delays, in seconds.
 
-    `slow` of the calls wait up to `slow_delay` each way, others up to `delay`. `crash`: the
-    caller's process is killed just before or just after the store did what it asked.
+    `slow` of the calls (where given, of `slow_verbs`) wait up to `slow_delay` each way, others
+    up to `delay`. `crash`: the caller's process is killed just before or just after the store
+    did what it asked.
     `deaf`: a `wait` hears nothing, or returns for nothing.
     """
 
@@ -44,6 +45,7 @@ class Odds:
     delay: float = 0.02
     slow: float = 0.02
     slow_delay: float = 2.0
+    slow_verbs: tuple[str, ...] | None = None
     deaf: float = 0.1
 
 
@@ -57,23 +59,23 @@ class Faults:
     def __init__(self, sim: Sim, odds: Odds | None = None) -> None:
         self.sim = sim
         self.log: list[Event] = []
+        self.quiet = False
         self._odds = Odds() if odds is None else odds
         self._dice = sim.dice("faults")
-        # The stores have such a clock too, and it is read here whenever theirs is.
+        # For what no store is asked about, such as the begin of a run.
         self._clock = SteadyClock(sim.clock)
-        self._calm = False
         self._outage_until = 0.0
         self._opened: list[Store] = []
 
     def calm(self, within: float) -> None:
         """No more faults; each job is to end within so many seconds, or of its coming due."""
-        self._calm = True
+        self.quiet = True
         self._outage_until = 0.0
         self.log.append(Calm(**self.stamp(), within=within))
 
     def outage(self, seconds: float) -> None:
         """Nobody reaches the store for so long."""
-        if not self._calm:
+        if not self.quiet:
             self._outage_until = self.sim.clock.boot() + seconds
 
     def kill(self, name: str) -> None:
@@ -100,44 +102,32 @@ class Faults:
 
     async def pass_on(
         self,
+        store: Store,
         verb: str,
         ask: Callable[[], Coroutine[Any, Any, _T]],
-        tell: Callable[[_T], None] | None = None,
+        tell: Callable[[_T, float], None] | None = None,
     ) -> _T:
-        """Carry a call to the store and its answer back, or lose one of them."""
+        """Carry a call to the store and its answer back, or lose one of them.
+
+        `tell` gets the answer and the store's instant, also where the answer is lost.
+        """
         if self.sim.over:
             raise Crashed(verb)
         fate = self._draw()
-        await self._delay()
+        await self._delay(verb)
         if fate == "crash before":
             await self._die(verb, fate)
         if fate == "lose request" or self._out():
             self._fail(verb, "lose request")
-        answer = self.at_once(verb, ask, tell)
+        answer = _at_once(verb, ask)
+        if tell is not None:
+            tell(answer, _at_once("counts", store.counts).now)
         if fate == "crash after":
             await self._die(verb, fate)
-        await self._delay()
+        await self._delay(verb)
         if fate == "lose reply" or self._out():
             self._fail(verb, "lose reply")
         return answer
-
-    def at_once(
-        self,
-        verb: str,
-        ask: Callable[[], Coroutine[Any, Any, _T]],
-        tell: Callable[[_T], None] | None = None,
-    ) -> _T:
-        """Let the store do it, in this instant, and write it down."""
-        coro = ask()
-        try:
-            coro.send(None)
-        except StopIteration as done:
-            answer: _T = done.value
-            if tell is not None:
-                tell(answer)
-            return answer
-        coro.close()
-        raise SimError(f"a store under simulation answers at once, and {verb} waited")
 
     def keep(self, store: Store) -> None:
         """Remember an open store, to close it in the end."""
@@ -145,14 +135,14 @@ class Faults:
 
     def deaf(self) -> bool:
         """Whether this `wait` goes wrong."""
-        return not self._calm and self._dice.random() < self._odds.deaf
+        return not self.quiet and self._dice.random() < self._odds.deaf
 
     def moment(self, longest: float) -> float:
         """Some of so many seconds."""
         return self._dice.uniform(0.0, longest)
 
     def _draw(self) -> _Fate:
-        if self._calm:
+        if self.quiet:
             return "pass"
         odds, roll = self._odds, self._dice.random()
         if roll < odds.lose_request:
@@ -165,11 +155,13 @@ class Faults:
             return "crash before" if roll < odds.crash / 2 else "crash after"
         return "pass"
 
-    async def _delay(self) -> None:
-        slow = not self._calm and self._dice.random() < self._odds.slow
+    async def _delay(self, verb: str) -> None:
+        verbs = self._odds.slow_verbs
+        slow = not self.quiet and self._dice.random() < self._odds.slow
+        slow = slow and (verbs is None or verb in verbs)
         longest = self._odds.slow_delay if slow else self._odds.delay
         # One in four takes no time, so that ties are seen too.
-        await asyncio.sleep(0.0 if self._dice.random() < 0.25 else self.moment(longest))  # noqa: PLR2004
+        await asyncio.sleep(0.0 if self._dice.random() < 0.25 else self.moment(longest))
 
     def _out(self) -> bool:
         return self.sim.clock.boot() < self._outage_until
@@ -186,3 +178,15 @@ class Faults:
         self.kill(process.name)
         await self.sim.loop.create_future()
         raise Crashed(verb)
+
+
+def _at_once(verb: str, ask: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    """Let the store do it, in this instant."""
+    coro = ask()
+    try:
+        coro.send(None)
+    except StopIteration as done:
+        answer: _T = done.value
+        return answer
+    coro.close()
+    raise SimError(f"a store under simulation answers at once, and {verb} waited")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from jobmill.states import ENDED, NEEDS_TOKEN, RULES, Claim, Move, Rule, State
@@ -17,12 +17,29 @@ Report = Callable[[str, str | None, str], None]
 """Takes an invariant, a job's id and a sentence."""
 
 
+@dataclass(slots=True)
+class Grant:
+    """A lease as its worker may see it.
+
+    `until` is by the boot clock, counted from when the store gave it or held it longer: no
+    worker can know that the store's own clock has jumped. `running`: handlers of it that
+    have begun and not ended.
+    """
+
+    by: str
+    attempt: int
+    until: float
+    begun: bool = False
+    running: int = 0
+
+
 @dataclass(slots=True, eq=False)
 class Life:
     """One job, from its acceptance to its removal.
 
     `state` is "pending" for all that waits; `due` says since or until when. `order` is its
-    place in the order of acceptance. `until` and `until_boot` are the end of its lease.
+    place in the order of acceptance. `until` is the end of its lease by the store's clock;
+    `grants` are all its leases so far, by token.
     """
 
     job: NewJob
@@ -38,9 +55,9 @@ class Life:
     token: str | None = None
     holder: str | None = None
     until: float = 0.0
-    until_boot: float = 0.0
     ended_at: float | None = None
     ended_boot: float = 0.0
+    grants: dict[str, Grant] = field(default_factory=dict[str, Grant])
 
     @property
     def ended(self) -> bool:
@@ -56,6 +73,13 @@ class Life:
     def place(self) -> tuple[int, float, int]:
         """What it is ordered by among what waits."""
         return self.job.priority, self.due, self.order
+
+    def grant_of(self, by: str, token: str | None) -> Grant | None:
+        """The lease of this token; without one, the last that the process had."""
+        if token is not None:
+            return self.grants.get(token)
+        mine = [grant for grant in self.grants.values() if grant.by == by]
+        return mine[-1] if mine else None
 
     def expired(self, at: float) -> bool:
         """Whether its record may be gone."""
@@ -183,7 +207,8 @@ class Ledger:
             self._report("I3", claim.id, sentence)
         life.state, life.attempts = "processing", claim.attempt
         life.token, life.holder = claim.token, event.by
-        life.until, life.until_boot = event.at + event.want.lease, event.boot + event.want.lease
+        life.until = event.at + event.want.lease
+        life.grants[claim.token] = Grant(event.by, claim.attempt, event.boot + event.want.lease)
 
     def _check_takeover(self, life: Life, claim: Claim, event: Claims) -> None:
         if life.state != "processing":
@@ -226,7 +251,9 @@ class Ledger:
         if (beat == "abort") != life.asked:
             asked = "was" if life.asked else "was not"
             self._report("I16", lease.job_id, f"{asked} asked to cancel, and was told {beat!r}")
-        life.until, life.until_boot = event.at + event.lease, event.boot + event.lease
+        life.until = event.at + event.lease
+        if lease.token in life.grants:
+            life.grants[lease.token].until = event.boot + event.lease
 
     def _move(  # noqa: C901, PLR0912  a branch for each answer
         self, move: Move, answer: Moved, event: Event
@@ -243,6 +270,10 @@ class Ledger:
                 if fenced and not current:
                     sentence = f"{move.event} of {event.by} was applied under a stale token"
                     self._report("I4", move.job_id, f"{sentence}, {move.token}")
+                grant = life.grants.get(move.token or "")
+                if fenced and grant is not None and grant.running:
+                    sentence = f"{move.event} of {event.by} was applied while its handler ran"
+                    self._report("I12", move.job_id, sentence)
                 self._apply(life, move, answer.state, event)
             case "already":
                 if not fenced or not current or life.state == "processing":
@@ -297,6 +328,8 @@ class Ledger:
         if life.lapses > life.job.policy.max_lapses:
             most = life.job.policy.max_lapses
             self._report("I3", life.job.id, f"has lapsed {life.lapses} times, of {most}")
+        if rule.event == "lapse" and life.job.policy.on_lapse == "fail" and not life.asked:
+            self._report("I3", life.job.id, "is to run again after a lapse, and must not")
         if rule.token and not move.untried:
             life.suspect = rule.suspect
         if state in ENDED:

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import itertools
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Executor
 from typing import Any, Final, Never, TypeVar, TypeVarTuple, Unpack
@@ -77,6 +78,8 @@ class Process:
         self._frozen = False
         self._loop = loop
         self._held: list[_Step] = []
+        self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self._remains: list[asyncio.Task[Any]] = []
         self._dying = loop.create_future()
 
     @property
@@ -106,12 +109,18 @@ class Process:
         Where it kills itself, its running coroutine goes on until it next waits.
         """
         self.alive = False
+        # asyncio knows its tasks weakly: nothing else may hold those of the dead.
+        self._remains = sorted(self._tasks, key=hash)
         if not self._dying.done():
             self._dying.set_result(None)
 
     async def died(self) -> None:
         """Return once it was killed."""
         await asyncio.shield(self._dying)
+
+    def adopt(self, task: asyncio.Task[Any]) -> None:
+        """Know a task as one of this process."""
+        self._tasks.add(task)
 
     def hold(self, step: _Step) -> None:
         """Keep a step for later, because the process does not run."""
@@ -313,16 +322,19 @@ class SimLoop(asyncio.BaseEventLoop):
         **rest: Any,
     ) -> asyncio.Future[_T]:
         home = self._at_home(context)
-        return SimTask(next(self._serials), coro, loop=loop, context=home, **rest)
+        task = SimTask(next(self._serials), coro, loop=loop, context=home, **rest)
+        process = home.get(_home)
+        if process is not None:
+            process.adopt(task)
+        return task
 
     def _at_home(self, context: contextvars.Context | None) -> contextvars.Context:
         """The context, marked with the process that runs: a fresh one knows none."""
-        if context is None:
-            return contextvars.copy_context()
-        process = _home.get()
-        if process is not None and _home not in context:
-            context.run(_home.set, process)
-        return context
+        home = contextvars.copy_context() if context is None else context
+        if _home not in home:
+            # None too, lest a callback of nobody's be taken for that of whoever triggers it.
+            home.run(_home.set, _home.get())
+        return home
 
     def _turn(self, timeout: float | None) -> None:
         """Once before the ready callbacks of each turn run; None: there will be none ever."""

@@ -38,6 +38,7 @@ _T = TypeVar("_T")
 SEED: Final = "JOBMILL_SEED"
 """The environment variable that replays one seed."""
 
+_SOAK: Final = 20
 _BURIAL_STEPS: Final = 100_000
 _BURIAL_ROUNDS: Final = 10
 
@@ -161,9 +162,14 @@ def simulate(
 
 
 def seeds(count: int) -> list[int]:
-    """The seeds to run: `count` of them, or JOBMILL_SEEDS many, or the one in JOBMILL_SEED."""
+    """The seeds to run: `count` of them, twenty times that in a soak (JOBMILL_SOAK=1).
+
+    JOBMILL_SEEDS says another number; JOBMILL_SEED the one seed to replay.
+    """
     if (one := os.environ.get(SEED)) is not None:
         return [int(one)]
+    if os.environ.get("JOBMILL_SOAK") == "1":
+        count *= _SOAK
     return list(range(int(os.environ.get("JOBMILL_SEEDS", count))))
 
 

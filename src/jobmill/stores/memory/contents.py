@@ -112,7 +112,7 @@ class Contents:
     def claim(self, want: Want, settle: Sequence[Move], now: float) -> Claimed:
         """Settle, make due jobs pending, take over what lapsed, and hand out jobs."""
         moved = tuple([self.apply(move, now) for move in settle])
-        self._mature(now, MATURE_LIMIT)
+        self._mature(now)
         names = self._open_names(want)
         if want.repeat:
             lapsed, claimed = self._collect(want.token)
@@ -192,14 +192,12 @@ class Contents:
         job.lease_until = until
         self._running.push((until, job.seq), job)
 
-    def _mature(self, now: float, limit: int | None = None) -> None:
-        done = 0
-        while limit is None or done < limit:
+    def _mature(self, now: float) -> None:
+        for _ in range(MATURE_LIMIT):
             job = self._delayed.first()
             if job is None or job.run_at > now:
                 return
             self._ripen(job, now)
-            done += 1
 
     def _ripen(self, job: Job, now: float) -> None:
         if self.state_of(job, now) != job.state:
@@ -266,10 +264,10 @@ class Contents:
     def _write_errors(self, job: Job, rule: Rule, move: Move, now: float) -> None:
         """Append the move's error, and that of the cancel which the run ends by."""
         errors = [(move.error, move.fingerprint)]
-        if job.asked and rule.if_asked is not None:
+        if job.asked and rule.if_asked is not None and job.asked_error is not None:
+            turned_aside = rule.if_asked != rule.after
+            errors = errors if turned_aside else []
             errors.append((job.asked_error, job.asked_fingerprint))
-        elif job.asked and rule.after == "cancelled" and job.asked_error is not None:
-            errors = [(job.asked_error, job.asked_fingerprint)]
         for error, fingerprint in errors:
             if error is not None:
                 job.fail_with(error, fingerprint)
@@ -361,18 +359,23 @@ class Contents:
 
     def counts(self, query: Query, now: float) -> Counts:
         """How many records there are now, by state and name."""
-        self._mature(now)
         if query == _ALL:
             by_name = {name: dict(states) for name, states in self._counts.items()}
             oldest = self._lanes.oldest_due
+            for job in self._delayed.until((now, self._accepted)):
+                states = by_name[job.name]
+                states["pending"] = states.get("pending", 0) + 1
+                _take_one(states, "delayed")
+                oldest = job.run_at if oldest is None else min(oldest, job.run_at)
         else:
-            by_name = {}
+            by_name = dict[str, dict[State, int]]()
             oldest = None
             for job in self._roll.oldest_first():
                 if self._matches(job, query, now):
                     states = by_name.setdefault(job.name, {})
-                    states[job.state] = states.get(job.state, 0) + 1
-                    if job.state == "pending":
+                    state = self.state_of(job, now)
+                    states[state] = states.get(state, 0) + 1
+                    if state == "pending":
                         oldest = job.run_at if oldest is None else min(oldest, job.run_at)
         totals: Counter[State] = Counter()
         for states in by_name.values():
@@ -409,9 +412,7 @@ class Contents:
     def _leave(self, job: Job) -> None:
         """Take the job out of the place of its state."""
         states = self._counts[job.name]
-        states[job.state] -= 1
-        if not states[job.state]:
-            del states[job.state]
+        _take_one(states, job.state)
         if not states:
             del self._counts[job.name]
         if job.state in UNFINISHED and job.unique_key is not None:
@@ -438,6 +439,12 @@ def _close_run(job: Job, rule: Rule, move: Move) -> None:
     job.result = move.result
     job.memo = move.memo
     job.lease_until = None
+
+
+def _take_one(states: dict[State, int], state: State) -> None:
+    states[state] -= 1
+    if not states[state]:
+        del states[state]
 
 
 def _seq_of(cursor: str | None) -> int | None:

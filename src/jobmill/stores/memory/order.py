@@ -50,6 +50,20 @@ class JobHeap:
         """The job of the least key."""
         return self._heap[0][2] if self._heap else None
 
+    def until(self, key: Key) -> Iterator[Job]:
+        """The jobs whose key is not greater, in no order.
+
+        Cost: that of what it gives.
+        """
+        heap, entries = self._heap, self._entries
+        indices = [0]
+        while indices:
+            index = indices.pop()
+            if index < len(heap) and heap[index][0] <= key:
+                if entries.get(heap[index][2].id) is heap[index]:
+                    yield heap[index][2]
+                indices += (2 * index + 1, 2 * index + 2)
+
     def _tidy(self) -> None:
         heap, entries = self._heap, self._entries
         while heap and entries.get(heap[0][2].id) is not heap[0]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
 
 from jobmill.clock import Clock
 from jobmill.errors import ConfigError
@@ -12,6 +12,8 @@ from jobmill.urls import StoreURL
 
 __all__ = ["SQLiteStore", "from_url"]
 
+_SYNCHRONOUS: Mapping[str, Synchronous] = {"full": "full", "normal": "normal"}
+
 
 def from_url(url: StoreURL, queue: str, clock: Clock) -> SQLiteStore:
     """The store of `sqlite:///relative.db` or `sqlite:////absolute.db`.
@@ -19,11 +21,12 @@ def from_url(url: StoreURL, queue: str, clock: Clock) -> SQLiteStore:
     `?synchronous=normal` trades the last jobs before a power cut for speed.
     """
     url.refuse_settings_but("synchronous")
-    synchronous = url.settings.get("synchronous", "full")
-    if synchronous not in ("full", "normal"):
-        message = f"url: synchronous={synchronous} is neither full nor normal"
+    chosen = url.settings.get("synchronous", "full")
+    synchronous = _SYNCHRONOUS.get(chosen)
+    if synchronous is None:
+        message = f"url: synchronous={chosen} is neither full nor normal"
         raise ConfigError(message, field="url")
     if url.place or not url.path:
         message = "url: a relative path takes three slashes, sqlite:///jobs.db; an absolute four"
         raise ConfigError(message, field="url")
-    return SQLiteStore(url.path, queue, synchronous=cast("Synchronous", synchronous), clock=clock)
+    return SQLiteStore(url.path, queue, synchronous=synchronous, clock=clock)

@@ -7,22 +7,15 @@ import os
 import random
 import sqlite3
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from urllib.parse import quote
 
-from jobmill.errors import (
-    ConfigError,
-    JobsError,
-    SchemaMismatch,
-    StoreError,
-    StoreUnavailable,
-    Unsupported,
-)
+from jobmill.errors import ConfigError, SchemaMismatch, StoreUnavailable, Unsupported
+from jobmill.stores.sqlite.faults import is_busy, translated
 from jobmill.stores.sqlite.statements import migrations, statements
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 Synchronous: TypeAlias = Literal["full", "normal"]
@@ -41,16 +34,6 @@ _PRAGMAS: Final = (
     "PRAGMA temp_store = MEMORY",
     "PRAGMA foreign_keys = OFF",
     "PRAGMA recursive_triggers = OFF",
-)
-_BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-_OWN_FAULT: Final = (
-    sqlite3.IntegrityError,
-    sqlite3.DataError,
-    sqlite3.InterfaceError,
-    sqlite3.ProgrammingError,
-    sqlite3.NotSupportedError,
-    OverflowError,
-    UnicodeEncodeError,
 )
 _LONGEST_NAP: Final = 0.01
 
@@ -165,74 +148,27 @@ def migrate(
         connection.execute(statements("meta", schema)["migrated"], (number,))
 
 
-@contextmanager
-def translated(path: object) -> Iterator[None]:
-    """Let no exception of sqlite3 out, nor one of a value that SQLite cannot hold."""
-    try:
-        yield
-    except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
-        raise translate(error, path) from error
-
-
-def is_own_fault(error: BaseException) -> bool:
-    """Whether only the statement failed, so that others of its transaction may go on."""
-    return isinstance(error, (*_OWN_FAULT, JobsError)) or not isinstance(error, sqlite3.Error)
-
-
-def translate(error: BaseException, path: object) -> JobsError:
-    """What an exception of sqlite3 means, and what to do."""
-    if isinstance(error, JobsError):
-        return error
-    code = getattr(error, "sqlite_errorcode", None)
-    primary = None if code is None else code & 0xFF
-    if primary in _BUSY:
-        return StoreUnavailable(
-            f"the file {path} stayed locked by another program: end its open transaction"
-        )
-    if primary == sqlite3.SQLITE_FULL:
-        return StoreUnavailable(f"no space is left for the file {path}: make room on its disk")
-    if primary == sqlite3.SQLITE_READONLY:
-        return ConfigError(
-            f"the file {path} cannot be written: give this user the right to write the file, "
-            "its -wal and -shm, and its directory",
-            field="path",
-        )
-    if primary == sqlite3.SQLITE_CANTOPEN:
-        return StoreUnavailable(
-            f"the file {path} cannot be opened: see to its directory, its rights and the limit "
-            "of open files"
-        )
-    if primary == sqlite3.SQLITE_IOERR:
-        return StoreUnavailable(
-            f"the disk of the file {path} refused ({error}): see to the disk and its free space"
-        )
-    if primary == sqlite3.SQLITE_NOTADB:
-        return ConfigError(f"the file {path} is no SQLite database: choose another", field="path")
-    if primary == sqlite3.SQLITE_CORRUPT:
-        return StoreError(
-            f"the file {path} is damaged ({error}): stop every program that uses it and restore "
-            "a backup, or save what can be read with the command sqlite3 FILE .recover"
-        )
-    return StoreError(f"SQLite refused, on the file {path}: {error}")
-
-
 def _check_path(path: Path, *, create: bool) -> None:
+    """Say what is wrong with a path in words that SQLite's own errors lack."""
     if path.is_dir():
         message = f"the path {path} is a directory: give the path of a file in it"
         raise ConfigError(message, field="path")
     if not path.parent.is_dir():
         message = f"there is no directory {path.parent} to put the file {path.name} into: create it"
         raise ConfigError(message, field="path")
-    if not path.exists():
-        if not create:
-            message = f"the file {path} is gone: put it back, or restart this program to start anew"
-            raise StoreUnavailable(message)
-        if not os.access(path.parent, os.W_OK):
-            message = f"the file {path} cannot be created: this user may not write its directory"
-            raise ConfigError(message, field="path")
-    elif not os.access(path, os.R_OK | os.W_OK):
+    there = path.exists()
+    if not there and not create:
+        message = f"the file {path} is gone: put it back, or restart this program to start anew"
+        raise StoreUnavailable(message)
+    if there and not os.access(path, os.R_OK | os.W_OK):
         message = (
             f"the file {path} cannot be written: give this user the right to read and write it"
+        )
+        raise ConfigError(message, field="path")
+    if not os.access(path.parent, os.W_OK):
+        message = (
+            f"the directory {path.parent} cannot be written: give this user the right to, since "
+            f"SQLite keeps its -wal and -shm beside the file {path.name}"
         )
         raise ConfigError(message, field="path")
 
@@ -265,7 +201,7 @@ def _retrying(act: Callable[[], object], patience: float) -> None:
         try:
             act()
         except sqlite3.OperationalError as error:
-            if (error.sqlite_errorcode & 0xFF) not in _BUSY or time.monotonic() >= deadline:
+            if not is_busy(error) or time.monotonic() >= deadline:
                 raise
         else:
             return

@@ -10,8 +10,9 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Final, Literal
 
 from jobmill.stores.sqlite.connection import Connected, abandon, connect_reader
+from jobmill.stores.sqlite.faults import outward
 from jobmill.stores.sqlite.wakes import Wakes
-from jobmill.stores.sqlite.writer import Call, Writer, outward, read
+from jobmill.stores.sqlite.writer import Call, Writer, read
 
 if TYPE_CHECKING:
     import asyncio

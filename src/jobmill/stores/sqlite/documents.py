@@ -43,6 +43,7 @@ def tick(
     schedule: str,
     version: int,
     value: bytes,
+    *,
     entries: Sequence[tuple[str, bytes]],
     jobs: Sequence[NewJob],
     keep: int,

@@ -46,7 +46,7 @@ def drop(turn: Turn, query: Query, ids: Sequence[str] | None, limit: int) -> int
         seqs = [seq for (seq,) in islice(merge(*found), limit)]
     else:
         rows = turn.among(turn.sql("drop")["these"], (turn.queue,), ids)
-        fitting = {row[0] for row in rows if _fits(query, turn.now, *row[1:])}
+        fitting = {row[0] for row in rows if _fits(query, turn.now, row)}
         seqs = sorted(fitting)[:limit]
     return remove(turn, seqs)
 
@@ -96,7 +96,7 @@ def _counted(turn: Turn, query: Query) -> Iterator[tuple[str, State, int, float 
     """Groups of name, state and number, and the oldest due instant where it is in the group."""
     sql = turn.sql("counts")
     values = {"queue": turn.queue, "name": query.name, "now": turn.now}
-    wanted = frozenset(query.states or STATES) if query.states != () else frozenset()
+    wanted = STATES if query.states is None else query.states
     ripe: dict[str, tuple[int, float]] = {
         name: (n, run_at) for name, n, run_at in turn.execute(sql["ripe"], values)
     }
@@ -164,15 +164,9 @@ def _name_is_rarer(turn: Turn, name: str | None, values: dict[str, Any]) -> bool
     return bool(of_name < of_states)
 
 
-def _fits(
-    query: Query,
-    now: float,
-    name: str,
-    state: State,
-    run_at: float,
-    unique_key: str | None,
-    fingerprint: str | None,
-) -> bool:
+def _fits(query: Query, now: float, row: tuple[Any, ...]) -> bool:
+    """Whether a row of the statement `these` is one that may be dropped."""
+    _, name, state, run_at, unique_key, fingerprint = row
     told: State = "pending" if state == "delayed" and run_at <= now else state
     return (
         state != "processing"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from jobmill.errors import ConfigError
 from jobmill.store import Added, NewJob
 from jobmill.stores.sqlite.adding import add
-from jobmill.stores.sqlite.connection import migrate, translated
+from jobmill.stores.sqlite.connection import migrate
+from jobmill.stores.sqlite.faults import translated
 from jobmill.stores.sqlite.statements import statements
 from jobmill.stores.sqlite.turn import Time, Turn
 
@@ -55,7 +56,7 @@ def add_on(tx: object, path: Path, queue: str, time: Time, jobs: Sequence[NewJob
 
 
 @contextmanager
-def _plain(tx: sqlite3.Connection) -> Iterator[sqlite3.Cursor]:
+def _plain(tx: sqlite3.Connection) -> Generator[sqlite3.Cursor]:
     """A cursor that gives tuples and str, whatever the caller has chosen for the others."""
     chosen = tx.text_factory
     cursor = tx.cursor()

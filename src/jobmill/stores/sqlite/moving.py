@@ -85,7 +85,8 @@ def take_notes(turn: Turn, notes: Iterable[tuple[int, int | None, Note]]) -> Non
     progress: list[tuple[float, str | None, int]] = []
     lines: list[tuple[int, bytes]] = []
     last_lines: dict[int, int] = {}
-    for seq, last, note in notes:
+    for seq, stored, note in notes:
+        last = stored
         if note.progress is not None:
             progress.append((note.progress, note.progress_note, seq))
         for number, line in note.lines:
@@ -166,7 +167,7 @@ class _Changes:
             job.run_at = turn.now
         elif rule.due == "after_delay" and not diverted:
             job.run_at = turn.now + move.delay
-        self._take_errors(job, move, cancelled=after == "cancelled", diverted=diverted)
+        self._take_errors(job, rule, move)
         job.state = after
         if rule.fresh:
             job.start_over()
@@ -204,12 +205,13 @@ class _Changes:
         if move.note is not None:
             self._notes.append((job.seq, job.last_line, move.note))
 
-    def _take_errors(self, job: Job, move: Move, *, cancelled: bool, diverted: bool) -> None:
-        asked = job.asked_error if job.asked and cancelled else None
-        if move.error is not None and (diverted or asked is None):
+    def _take_errors(self, job: Job, rule: Rule, move: Move) -> None:
+        ends_by_ask = job.asked and rule.if_asked is not None
+        replaced = ends_by_ask and rule.after == rule.if_asked and job.asked_error is not None
+        if move.error is not None and not replaced:
             self._take_error(job, move.error, move.fingerprint)
-        if asked is not None:
-            self._take_error(job, asked, job.asked_fingerprint)
+        if ends_by_ask and job.asked_error is not None:
+            self._take_error(job, job.asked_error, job.asked_fingerprint)
 
     def _take_error(self, job: Job, error: bytes, fingerprint: str | None) -> None:
         job.fingerprint = fingerprint

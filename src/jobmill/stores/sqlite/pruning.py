@@ -25,5 +25,6 @@ def prune(turn: Turn, limit: int) -> int:
     turn.execute(sql["events"], (queue, queue, events, now - _EVENTS_KEPT))
     turn.execute(sql["metrics"], (queue, now - _METRICS_KEPT))
     turn.execute(sql["error_groups"], (queue, now - _GROUPS_KEPT))
+    turn.execute(sql["zeros"], (queue,))
     forget(turn)
     return gone

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 _MANY = "?*"
+_HERE = resources.files("jobmill.stores.sqlite")
 
 
 @lru_cache
@@ -22,7 +23,7 @@ def statements(verb: str, schema: str = "main") -> Mapping[str, str]:
     The files are written for the schema main, and are valid SQL as they stand but for `?*`,
     see `many`.
     """
-    text = resources.files(__package__).joinpath("sql", f"{verb}.sql").read_text("utf-8")
+    text = _HERE.joinpath("sql", f"{verb}.sql").read_text("utf-8")
     parts = _NAME.split(_qualified(text, schema))[1:]
     return MappingProxyType(
         {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}
@@ -32,7 +33,7 @@ def statements(verb: str, schema: str = "main") -> Mapping[str, str]:
 @lru_cache
 def migrations(schema: str = "main") -> tuple[tuple[str, ...], ...]:
     """The statements of each migration, in order."""
-    folder = resources.files(__package__).joinpath("migrations")
+    folder = _HERE.joinpath("migrations")
     files = sorted(
         (file for file in folder.iterdir() if file.name.endswith(".sql")),
         key=lambda file: file.name,

@@ -149,7 +149,11 @@ class SQLiteStore:
         return await self._write(lambda turn: add(turn, jobs, wake=wake, whole=whole), now)
 
     async def add_with(
-        self, tx: object, jobs: Sequence[NewJob], *, wake: bool = False
+        self,
+        tx: object,
+        jobs: Sequence[NewJob],
+        *,
+        wake: bool = False,
     ) -> list[Added]:
         """Refuse: a connection of sqlite3 is used from its own thread.
 
@@ -161,7 +165,11 @@ class SQLiteStore:
         )
 
     def add_with_sync(
-        self, tx: object, jobs: Sequence[NewJob], *, wake: bool = False
+        self,
+        tx: object,
+        jobs: Sequence[NewJob],
+        *,
+        wake: bool = False,
     ) -> list[Added]:
         """As `add`, on the caller's connection to the same file, within its transaction."""
         return add_on(tx, self._path, self._queue, self._time, jobs)
@@ -272,7 +280,10 @@ class SQLiteStore:
     ) -> Ticked:
         """Fire a schedule: compare-and-set its document and, with it, add its jobs."""
         return await self._write(
-            lambda turn: documents.tick(turn, schedule, version, value, entries, jobs, keep), now
+            lambda turn: documents.tick(
+                turn, schedule, version, value, entries=entries, jobs=jobs, keep=keep
+            ),
+            now,
         )
 
     async def prune(self, limit: int, *, now: float | None = None) -> int:

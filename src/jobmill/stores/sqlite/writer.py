@@ -12,10 +12,9 @@ from jobmill.stores.sqlite.connection import (
     abandon,
     begin,
     connect,
-    is_own_fault,
     roll_back,
-    translate,
 )
+from jobmill.stores.sqlite.faults import is_of_one_statement, outward
 from jobmill.stores.sqlite.statements import statements
 from jobmill.stores.sqlite.turn import Time, Turn
 
@@ -198,7 +197,7 @@ def _act_apart(connection: sqlite3.Connection, call: Call, turn: Turn, path: Pat
     try:
         _act_on(call, turn)
     except Exception as error:
-        if not is_own_fault(error) or not connection.in_transaction:
+        if not is_of_one_statement(error) or not connection.in_transaction:
             raise
         connection.execute("ROLLBACK TO one")
         turn.told.clear()
@@ -219,12 +218,3 @@ def read(connection: sqlite3.Connection, call: Call, path: Path) -> None:
             roll_back(connection)
     except Exception as error:  # noqa: BLE001  the caller gets it
         call.error = outward(error, path)
-
-
-def outward(error: Exception, path: Path) -> BaseException:
-    """The error as callers see it."""
-    if isinstance(error, (sqlite3.Error, OverflowError, UnicodeEncodeError)):
-        fault = translate(error, path)
-        fault.__cause__ = error
-        return fault
-    return error

@@ -1,6 +1,6 @@
 -- name: these
 SELECT seq, name, state, run_at, unique_key, fingerprint
-FROM main.jobmill_jobs WHERE queue = ? AND id IN (?*)
+FROM main.jobmill_jobs INDEXED BY jobmill_jobs_id WHERE queue = ? AND id IN (?*)
 
 -- name: jobs
 DELETE FROM main.jobmill_jobs WHERE seq IN (SELECT value FROM json_each(?)) RETURNING name, state

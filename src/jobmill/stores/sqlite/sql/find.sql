@@ -2,7 +2,7 @@
 SELECT seq, id, name, state, priority, run_at, suspect, asked, attempts, lapses, generation,
     token, worker, lease_until, enqueued_at, started_at, ended_at, expires_at, unique_key,
     fingerprint, progress, progress_note, policy, metadata, memo, payload, result
-FROM main.jobmill_jobs WHERE queue = ? AND id IN (?*)
+FROM main.jobmill_jobs INDEXED BY jobmill_jobs_id WHERE queue = ? AND id IN (?*)
 
 -- name: by_seq
 SELECT seq, id, name, state, priority, run_at, suspect, asked, attempts, lapses, generation,

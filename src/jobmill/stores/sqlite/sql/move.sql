@@ -1,7 +1,7 @@
 -- name: jobs
 SELECT seq, id, name, state, run_at, suspect, asked, attempts, lapses, token, started_at,
     unique_key, fingerprint, last_line, policy, asked_error, asked_fingerprint
-FROM main.jobmill_jobs WHERE queue = ? AND id IN (?*)
+FROM main.jobmill_jobs INDEXED BY jobmill_jobs_id WHERE queue = ? AND id IN (?*)
 
 -- name: settle
 UPDATE main.jobmill_jobs

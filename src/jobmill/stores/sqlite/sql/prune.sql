@@ -15,3 +15,6 @@ DELETE FROM main.jobmill_metrics WHERE queue = ? AND minute < ?
 
 -- name: error_groups
 DELETE FROM main.jobmill_error_groups WHERE queue = ? AND last_seen < ?
+
+-- name: zeros
+DELETE FROM main.jobmill_counts WHERE queue = ? AND n = 0

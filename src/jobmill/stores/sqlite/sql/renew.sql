@@ -1,5 +1,5 @@
 -- name: running
-SELECT id, seq, token, asked, last_line FROM main.jobmill_jobs
+SELECT id, seq, token, asked, last_line FROM main.jobmill_jobs INDEXED BY jobmill_jobs_id
 WHERE queue = ? AND id IN (?*) AND state = 'processing'
 
 -- name: hold

@@ -1,0 +1,169 @@
+"""What the tests of running jobs share."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any
+
+from jobmill import JobHooks, JobInfo, JobOptions, define_job
+from jobmill.clock import SystemClock
+from jobmill.errors import StoreUnavailable
+from jobmill.handle import JobHandle
+from jobmill.job import JobDefinition
+from jobmill.queue import Queue
+from jobmill.store import Record, Store
+
+PATIENCE = 15.0
+"""Seconds until a test gives up waiting."""
+
+_numbers = count(1)
+
+
+def fresh(stem: str = "job") -> str:
+    """A name that no other job has."""
+    return f"running.{stem}{next(_numbers)}"
+
+
+def define(
+    handler: Callable[..., Any],
+    *,
+    name: str | None = None,
+    hooks: JobHooks | None = None,
+    middleware: Any = (),
+    **options: Any,
+) -> JobDefinition[Any, Any]:
+    """A job of its own name; without jitter, so that delays are exact."""
+    options = {"jitter": 0.0, "retry_delay": 0.0, **options}
+    return define_job(
+        name=name or fresh(),
+        handler=handler,
+        options=JobOptions(**options),
+        hooks=hooks or JobHooks(),
+        middleware=middleware,
+    )
+
+
+async def until(check: Callable[[], Any], seconds: float = PATIENCE) -> Any:
+    """Wait until the check holds, and give what it gave."""
+    end = time.monotonic() + seconds
+    while True:
+        answer = check()
+        if inspect.isawaitable(answer):
+            answer = await answer
+        if answer:
+            return answer
+        if time.monotonic() > end:
+            message = f"waited {seconds:g} s in vain for {inspect.getsource(check).strip()}"
+            raise AssertionError(message)
+        await asyncio.sleep(0.005)
+
+
+async def ended(queue: Queue, handle: JobHandle[Any] | str) -> JobInfo:
+    """The job, once it has ended."""
+    job_id = handle if isinstance(handle, str) else handle.id
+    answer = await queue.wait_for_end(job_id, PATIENCE)
+    assert answer is not None
+    return answer[0]
+
+
+async def reached(
+    queue: Queue, handle: JobHandle[Any], status: str, attempts: int | None = None
+) -> JobInfo:
+    """The job, once it has this status."""
+
+    async def look() -> JobInfo | None:
+        info = await handle.info()
+        fits = info.status == status and attempts in (None, info.attempts)
+        return info if fits else None
+
+    found = await until(look)
+    assert isinstance(found, JobInfo)
+    return found
+
+
+async def record_of(queue: Queue, job_id: str) -> Record:
+    """All that the store keeps of the job."""
+    store = queue.store.handle()
+    await store.open()
+    try:
+        (record,) = await store.get([job_id])
+    finally:
+        await store.close()
+    assert record is not None
+    return record
+
+
+class Shifted:
+    """The machine's clocks, put forward by a test."""
+
+    def __init__(self) -> None:
+        self._clock = SystemClock()
+        self.by = 0.0
+
+    def wall(self) -> float:
+        return self._clock.wall() + self.by
+
+    def boot(self) -> float:
+        return self._clock.boot() + self.by
+
+
+class Faults:
+    """What a Flaky store does wrong: verbs that are away, and verbs whose reply is lost."""
+
+    def __init__(self) -> None:
+        self.away: set[str] = set()
+        self.lost: dict[str, int] = {}
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+
+    def count(self, verb: str) -> int:
+        return sum(name == verb for name, _ in self.calls)
+
+
+class Flaky:
+    """A store that fails on command; its handles fail with it."""
+
+    def __init__(self, store: Store, faults: Faults) -> None:
+        self.inner = store
+        self.faults = faults
+
+    def handle(self, queue: str | None = None) -> Flaky:
+        return Flaky(self.inner.handle(queue), self.faults)
+
+    def __getattr__(self, verb: str) -> Any:
+        found = getattr(self.inner, verb)
+        if verb not in {"claim", "move", "renew", "add", "get", "reserve"}:
+            return found
+
+        async def call(*args: Any, **options: Any) -> Any:
+            self.faults.calls.append((verb, args))
+            if verb in self.faults.away:
+                raise StoreUnavailable(f"{verb}: away")
+            answer = await found(*args, **options)
+            if self.faults.lost.get(verb, 0):
+                self.faults.lost[verb] -= 1
+                raise StoreUnavailable(f"{verb}: the reply was lost")
+            return answer
+
+        return call
+
+
+def flaky(queue: Queue) -> tuple[Queue, Faults]:
+    """The same queue behind a store that fails on command."""
+    faults = Faults()
+    store: Any = Flaky(queue.store, faults)
+    other = Queue(
+        store,
+        concurrency=queue.concurrency,
+        poll_interval=queue.poll_interval,
+        lease=queue.lease,
+        seams=queue.seams,
+    )
+    return other, faults
+
+
+def ids(handles: Sequence[JobHandle[Any]]) -> list[str]:
+    return [handle.id for handle in handles]

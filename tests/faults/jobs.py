@@ -1,0 +1,121 @@
+"""The jobs that the faults befall; each tells the witness what it does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobmill import JobContext, JobOptions, current_context, define_job, job
+from tests.faults.witness import What, say
+
+_LOOK = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    seconds: float = 0.0
+    ballast: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A directory: a file named `all`, or after a process's id, lets handlers go on there."""
+
+    path: str
+
+    def open(self, who: int | None = None) -> None:
+        (Path(self.path) / ("all" if who is None else str(who))).touch()
+
+    def is_open(self) -> bool:
+        folder = Path(self.path)
+        return (folder / "all").exists() or (folder / str(os.getpid())).exists()
+
+
+def _say(what: What, ctx: JobContext[Any], note: str = "") -> None:
+    say(what, ctx.job_id, ctx.attempt, note)
+
+
+@define_job(name="faults.work", retry_delay=0.0)
+async def work(ctx: JobContext[Work]) -> int:
+    """Run for a while."""
+    _say("start", ctx)
+    await asyncio.sleep(ctx.payload.seconds)
+    _say("end", ctx)
+    return os.getpid()
+
+
+@define_job(name="faults.hold")
+async def hold(ctx: JobContext[Gate]) -> int:
+    """Run until the gate opens, or until told to stop."""
+    _say("start", ctx)
+    while not ctx.payload.is_open():
+        if ctx.signal.aborted:
+            _say("told", ctx, str(ctx.signal.reason))
+            return os.getpid()
+        await asyncio.sleep(_LOOK)
+    _say("end", ctx)
+    return os.getpid()
+
+
+@define_job(name="faults.grip")
+async def grip(ctx: JobContext[Gate]) -> int:
+    """Block the event loop until the gate opens."""
+    _say("start", ctx)
+    while not ctx.payload.is_open():
+        time.sleep(_LOOK)  # noqa: ASYNC251  blocking is the fault
+    _say("end", ctx)
+    return os.getpid()
+
+
+@define_job(name="faults.block")
+async def block(ctx: JobContext[Work]) -> int:
+    """Block the event loop for a while."""
+    _say("start", ctx)
+    time.sleep(ctx.payload.seconds)  # noqa: ASYNC251  blocking is the fault
+    _say("end", ctx)
+    return os.getpid()
+
+
+@define_job(name="faults.leave", options=JobOptions(max_lapses=3))
+async def leave(ctx: JobContext[Work]) -> None:
+    """End the worker's process."""
+    _say("start", ctx)
+    await asyncio.sleep(ctx.payload.seconds)
+    os._exit(7)
+
+
+@define_job(name="faults.crash", options=JobOptions(max_lapses=3))
+async def crash(ctx: JobContext[Work]) -> None:
+    """End the worker's process as a fault in an extension module does."""
+    _say("start", ctx)
+    await asyncio.sleep(ctx.payload.seconds)
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+@job(name="faults.leave_child", executor="process", retries=1, retry_delay=0.0)
+def leave_child() -> None:
+    """End the child process that it runs in."""
+    _say("start", current_context())
+    os._exit(7)
+
+
+@job(name="faults.crash_child", executor="process", retries=1, retry_delay=0.0)
+def crash_child() -> None:
+    """End the child process that it runs in as a fault in an extension module does."""
+    _say("start", current_context())
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+@define_job(name="faults.cling", abort_grace=0.1)
+def cling(ctx: JobContext[Gate]) -> int:
+    """Run in a thread until the gate opens, deaf to every signal."""
+    _say("start", ctx)
+    while not ctx.payload.is_open():
+        time.sleep(_LOOK)
+    _say("end", ctx)
+    return os.getpid()

@@ -1,0 +1,173 @@
+"""Every statement of a hot verb is led by an index, whatever stands behind it."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobmill.options import Policy
+from jobmill.states import after_success
+from jobmill.store import NewJob, Query, Want
+from jobmill.stores.sqlite import SQLiteStore
+from jobmill.stores.sqlite.connection import connect
+from jobmill.stores.sqlite.statements import many, statements
+
+pytestmark = pytest.mark.store("sqlite")
+
+LED_BY = {
+    ("claim", "next_due"): "jobmill_jobs_delayed",
+    ("claim", "mature"): "jobmill_jobs_delayed",
+    ("claim", "lapsed"): "jobmill_jobs_lease",
+    ("claim", "ready"): "jobmill_jobs_ready",
+    ("claim", "lane"): "jobmill_jobs_lane",
+    ("claim", "names"): "jobmill_jobs_lane",
+    ("claim", "asked"): "jobmill_jobs_asked",
+    ("claim", "collect"): "jobmill_jobs_lease",
+    ("add", "there"): "jobmill_jobs_id",
+    ("add", "holder"): "jobmill_jobs_key",
+    ("move", "jobs"): "jobmill_jobs_id",
+    ("renew", "running"): "jobmill_jobs_id",
+    ("find", "by_id"): "jobmill_jobs_id",
+    ("drop", "these"): "jobmill_jobs_id",
+    ("prune", "expired"): "jobmill_jobs_expiry",
+    ("counts", "ripe"): "jobmill_jobs_delayed",
+    ("counts", "oldest"): "jobmill_jobs_ready",
+    ("counts", "oldest_of_name"): "jobmill_jobs_lane",
+    ("docs", "error_groups"): "jobmill_error_groups_seen",
+    ("reserve", "starts"): "jobmill_rate_starts_at",
+    ("reserve", "slots"): "jobmill_rate_slots_at",
+    ("reserve", "forget_starts"): "jobmill_rate_starts_until",
+    ("reserve", "forget_slots"): "jobmill_rate_slots_until",
+}
+ORDERED = ("next_due", "lapsed", "ready", "lane", "expired", "error_groups", "starts", "slots")
+BY_PRIMARY_KEY = {
+    "claim": ("take_over", "hand_out", "pauses"),
+    "move": ("settle", "change", "start_over", "ask", "progress", "last_line", "error", "line"),
+    "renew": ("hold",),
+    "find": ("by_seq", "errors", "lines"),
+    "drop": ("jobs", "errors", "lines"),
+    "docs": ("read", "version", "put", "remove", "keep", "last_event", "events", "metrics"),
+    "prune": ("events", "metrics"),
+    "figures": ("bucket",),
+}
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    opened = connect(tmp_path / "jobs.db", "normal", create=True, patience=1.0).connection
+    yield opened
+    opened.close()
+
+
+def plan(connection: sqlite3.Connection, sql: str) -> list[str]:
+    text = many(sql, 4)[0]
+    values: Any = dict.fromkeys(re.findall(r":(\w+)", text)) or (None,) * _marks(text)
+    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {text}", values)]
+
+
+def _marks(text: str) -> int:
+    numbered = {int(n) for n in re.findall(r"\?(\d+)", text)}
+    return max(numbered) if numbered else text.count("?")
+
+
+@pytest.mark.parametrize(("verb", "name"), LED_BY, ids=str)
+def test_is_led_by_its_index(connection: sqlite3.Connection, verb: str, name: str) -> None:
+    steps = plan(connection, statements(verb)[name])
+    assert any(f"INDEX {LED_BY[verb, name]} (" in step for step in steps), steps
+    tables = [step for step in steps if "jobmill_" in step]
+    assert all(step.startswith("SEARCH") for step in tables), steps
+
+
+@pytest.mark.parametrize("name", ORDERED)
+def test_needs_no_sorting(connection: sqlite3.Connection, name: str) -> None:
+    (verb,) = {verb for verb, each in LED_BY if each == name}
+    steps = plan(connection, statements(verb)[name])
+    assert not any("B-TREE" in step for step in steps), steps
+
+
+@pytest.mark.parametrize(
+    ("verb", "name"),
+    [(verb, name) for verb, names in BY_PRIMARY_KEY.items() for name in names],
+    ids=str,
+)
+def test_is_led_by_a_primary_key(connection: sqlite3.Connection, verb: str, name: str) -> None:
+    steps = plan(connection, statements(verb)[name])
+    tables = [step for step in steps if "jobmill_" in step]
+    assert all("SEARCH" in step and "PRIMARY KEY" in step for step in tables), steps
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("all", "jobmill_jobs_newest"),
+        ("of_state", "jobmill_jobs_state"),
+        ("of_name", "jobmill_jobs_name"),
+        ("of_unique_key", "jobmill_jobs_unique"),
+        ("of_fingerprint", "jobmill_jobs_fingerprint"),
+    ],
+)
+@pytest.mark.parametrize(
+    "rest", ["AND seq < :before ORDER BY seq DESC", "AND state <> 'processing' ORDER BY seq"]
+)
+def test_a_list_is_read_from_its_index(
+    connection: sqlite3.Connection, name: str, index: str, rest: str
+) -> None:
+    steps = plan(connection, f"SELECT seq {statements('which')[name]} {rest} LIMIT :limit")
+    assert f"INDEX {index} (" in steps[0], steps
+    assert not any("B-TREE" in step or "SCAN main" in step for step in steps), steps
+
+
+async def _filled(path: Path) -> SQLiteStore:
+    store = SQLiteStore(path, synchronous="normal")
+    await store.open()
+    for start in range(0, 100_000, 10_000):
+        jobs = [
+            NewJob(
+                id=f"j{n}",
+                name="paused" if n % 4 else f"n{n % 7}",
+                payload=b"{}",
+                policy=Policy(),
+                delay=1e6 if n % 3 == 0 else None,
+            )
+            for n in range(start, start + 10_000)
+        ]
+        await store.add(jobs)
+    await store.write("pauses", "job:paused", b"{}")
+    return store
+
+
+@pytest.mark.timeout(120)
+async def test_verbs_do_not_walk_a_backlog_of_100_000(tmp_path: Path) -> None:
+    """Counted in steps of SQLite's machine, so that the speed of this one does not matter."""
+    store = await _filled(tmp_path / "jobs.db")
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    connection = store._database.writer._connected.connection  # type: ignore[union-attr]
+    connection.set_progress_handler(count, 100)
+    claimed = await store.claim(Want(worker="w", token="t1", limit=10, lease=30.0))
+    assert len(claimed.claims) == 10
+    assert {claim.name for claim in claimed.claims}.isdisjoint({"paused"})
+    want = Want(worker="w", token="t2", limit=10, lease=30.0, names=("n1", "none"))
+    moves = [after_success(claim, b"1") for claim in claimed.claims]
+    assert len((await store.claim(want, moves)).claims) == 10
+    await store.prune(100)
+    await store.drop(Query(states=("completed",)), limit=5)
+    # 100 steps each: a walk over the backlog would take a million.
+    assert steps < 500, steps
+    connection.set_progress_handler(None, 0)
+    began = time.perf_counter()
+    counts = await store.counts()
+    assert sum(counts.states.values()) == 99_995
+    assert time.perf_counter() - began < 1.0
+    await store.close()

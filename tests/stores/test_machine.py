@@ -1,0 +1,59 @@
+"""Any interleaving: each store beside the store in memory, step by step."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from jobmill.clock import Clock
+from jobmill.store import Store
+from jobmill.stores.memory import MemoryStore
+from jobmill.stores.sqlite import SQLiteStore
+from jobmill.testing.machine import StoreMachine
+from tests.conftest import SOAK
+
+_SETTINGS = settings(
+    max_examples=5_000 if SOAK else 200,
+    stateful_step_count=50,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+class MemoryMachine(StoreMachine):
+    """The oracle beside another of its kind: the machine's own invariants are the test."""
+
+    async def open_store(self, clock: Clock) -> Store:
+        return MemoryStore(clock=clock)
+
+
+class SQLiteMachine(StoreMachine):
+    async def open_store(self, clock: Clock) -> Store:
+        self._folder = await asyncio.to_thread(tempfile.TemporaryDirectory)
+        path = Path(self._folder.name) / "jobs.db"
+        store = SQLiteStore(path, clock=clock, synchronous="normal")
+        await store.open()
+        return store
+
+    def teardown(self) -> None:
+        try:
+            super().teardown()
+        finally:
+            self._folder.cleanup()
+
+
+@pytest.mark.store("memory")
+@pytest.mark.timeout(7_200 if SOAK else 300)
+def test_memory() -> None:
+    run_state_machine_as_test(MemoryMachine, settings=_SETTINGS)
+
+
+@pytest.mark.store("sqlite")
+@pytest.mark.timeout(7_200 if SOAK else 300)
+def test_sqlite() -> None:
+    run_state_machine_as_test(SQLiteMachine, settings=_SETTINGS)
