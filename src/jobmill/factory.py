@@ -7,12 +7,12 @@ import os
 import pkgutil
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Literal, TypedDict, Unpack
+from typing import Literal, TypedDict, Unpack, cast
 
 from jobmill import stores
 from jobmill.errors import ConfigError
 from jobmill.job import JobMiddleware
-from jobmill.options import JobOptions, check_queue_name
+from jobmill.options import JobOptions, check_queue_name, check_text
 from jobmill.queue import Lifespan, Queue
 from jobmill.seams import Seams
 from jobmill.store import Store
@@ -20,6 +20,8 @@ from jobmill.urls import StoreURL
 
 ENVIRONMENT_URL = "JOBMILL_URL"
 _DEFAULT_NAME = "default"
+# Listed at import, because a queue may be made on a loop, where reading a folder blocks.
+_BACKENDS = frozenset(each.name for each in pkgutil.iter_modules(stores.__path__))
 
 
 class QueueOptions(TypedDict, total=False):
@@ -51,6 +53,9 @@ class InMemoryQueue(Queue):
     ) -> None:
         from jobmill.stores.memory import MemoryStore
 
+        if memory is not None and not check_text("memory", memory):
+            message = "memory: give a name, or None for a memory of its own"
+            raise ConfigError(message, field="memory")
         seams = options.get("seams") or Seams()
         store = MemoryStore(memory, _name(name, queue_name), clock=seams.clock)
         super().__init__(store, **options)
@@ -74,6 +79,9 @@ class SQLiteQueue(Queue):
     ) -> None:
         from jobmill.stores.sqlite import SQLiteStore
 
+        if not isinstance(cast("object", path), str | os.PathLike):
+            message = f"path: {type(path).__name__} is no path; give one such as jobs.db"
+            raise ConfigError(message, field="path")
         seams = options.get("seams") or Seams()
         store = SQLiteStore(
             path, _name(name, queue_name), synchronous=synchronous, clock=seams.clock
@@ -98,16 +106,11 @@ def create_queue(
     if url is None:
         url = os.environ.get(ENVIRONMENT_URL) or "memory://"
     parsed = StoreURL.parse(url)
-    module = f"{stores.__name__}.{parsed.backend}"
-    try:
-        backend = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-        backends = (each.name for each in pkgutil.iter_modules(stores.__path__))
-        known = ", ".join(f"{each}://" for each in sorted(backends))
+    if parsed.backend not in _BACKENDS:
+        known = ", ".join(f"{each}://" for each in sorted(_BACKENDS))
         message = f"url: {parsed.scheme}:// names no store; there are {known}"
-        raise ConfigError(message, field="url") from None
+        raise ConfigError(message, field="url")
+    backend = importlib.import_module(f"{stores.__name__}.{parsed.backend}")
     seams = options.get("seams") or Seams()
     store: Store = backend.from_url(parsed, _name(name, queue_name), seams.clock)
     return Queue(store, **options)

@@ -156,8 +156,10 @@ class SyncSide:
             running, self._running = self._running, None
         if running is not None:
             loop, home = running
-            asyncio.run_coroutine_threadsafe(home.close(), loop).result()
-            loop.call_soon_threadsafe(loop.stop)
+            try:
+                asyncio.run_coroutine_threadsafe(home.close(), loop).result()
+            finally:
+                loop.call_soon_threadsafe(loop.stop)
 
     def _start(self) -> tuple[asyncio.AbstractEventLoop, Home]:
         loop, home = asyncio.new_event_loop(), Home(self._origin, self._poll_interval)
@@ -170,9 +172,13 @@ class SyncSide:
 def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
     try:
         loop.run_forever()
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(_cancel_the_rest())
     finally:
         loop.close()
+
+
+async def _cancel_the_rest() -> None:
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)

@@ -35,7 +35,7 @@ def test_the_quickstart_is_short_and_gives_its_result(tmp_path: Path) -> None:
     assert output("quickstart.py", tmp_path) == "5\n"
     _docstring, code = (EXAMPLES / "quickstart.py").read_text().split('."""', 1)
     lines = [line for line in code.splitlines() if line.strip()]
-    assert len(lines) <= 13
+    assert len(lines) <= 12
 
 
 def test_the_rate_limit_spreads_the_starts(tmp_path: Path) -> None:

@@ -298,7 +298,7 @@ class EngineWorld(World):
 
     async def settle_down(self) -> None:
         if self.waiting:
-            _, pending = await asyncio.wait(self.waiting, timeout=30.0)
+            _, pending = await asyncio.wait(self.waiting, timeout=60.0)
             if pending:
                 raise AssertionError(f"{len(pending)} wait for results of jobs that have ended")
             for task in self.waiting:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
 
 from jobmill.clock import Clock
 from jobmill.store import Store
@@ -47,11 +48,12 @@ class SQLiteMachine(StoreMachine):
 
 
 @pytest.mark.store("memory")
-class TestMemory(MemoryMachine.TestCase):
-    settings = _SETTINGS
+@pytest.mark.timeout(7_200 if SOAK else 300)
+def test_memory() -> None:
+    run_state_machine_as_test(MemoryMachine, settings=_SETTINGS)
 
 
 @pytest.mark.store("sqlite")
-@pytest.mark.timeout(600 if not SOAK else 7_200)
-class TestSQLite(SQLiteMachine.TestCase):
-    settings = _SETTINGS
+@pytest.mark.timeout(7_200 if SOAK else 300)
+def test_sqlite() -> None:
+    run_state_machine_as_test(SQLiteMachine, settings=_SETTINGS)

@@ -33,8 +33,9 @@ class Crashed(BaseException):
 class Odds:
     """How often what goes wrong, of 1; and delays, in seconds.
 
-    `slow` of the calls wait up to `slow_delay` each way, others up to `delay`. `crash`: the
-    caller's process is killed just before or just after the store did what it asked.
+    `slow` of the calls (where given, of `slow_verbs`) wait up to `slow_delay` each way, others
+    up to `delay`. `crash`: the caller's process is killed just before or just after the store
+    did what it asked.
     `deaf`: a `wait` hears nothing, or returns for nothing.
     """
 
@@ -44,6 +45,7 @@ class Odds:
     delay: float = 0.02
     slow: float = 0.02
     slow_delay: float = 2.0
+    slow_verbs: tuple[str, ...] | None = None
     deaf: float = 0.1
 
 
@@ -112,7 +114,7 @@ class Faults:
         if self.sim.over:
             raise Crashed(verb)
         fate = self._draw()
-        await self._delay()
+        await self._delay(verb)
         if fate == "crash before":
             await self._die(verb, fate)
         if fate == "lose request" or self._out():
@@ -122,7 +124,7 @@ class Faults:
             tell(answer, _at_once("counts", store.counts).now)
         if fate == "crash after":
             await self._die(verb, fate)
-        await self._delay()
+        await self._delay(verb)
         if fate == "lose reply" or self._out():
             self._fail(verb, "lose reply")
         return answer
@@ -153,8 +155,10 @@ class Faults:
             return "crash before" if roll < odds.crash / 2 else "crash after"
         return "pass"
 
-    async def _delay(self) -> None:
+    async def _delay(self, verb: str) -> None:
+        verbs = self._odds.slow_verbs
         slow = not self.quiet and self._dice.random() < self._odds.slow
+        slow = slow and (verbs is None or verb in verbs)
         longest = self._odds.slow_delay if slow else self._odds.delay
         # One in four takes no time, so that ties are seen too.
         await asyncio.sleep(0.0 if self._dice.random() < 0.25 else self.moment(longest))

@@ -7,7 +7,7 @@ import reprlib
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from datetime import UTC, datetime
-from typing import Any, Final, TypedDict, TypeVar, Unpack, cast, overload
+from typing import Any, Final, TypedDict, TypeVar, Unpack, overload
 
 import msgspec
 
@@ -192,10 +192,8 @@ def make_context(
     return JobContext(payload=job.decode_payload(job.encode_payload(payload)), **chosen)
 
 
-def _call_of(job: object, payload: object) -> Call[Any]:
-    if isinstance(job, Call):
-        return job
-    return Call(cast("JobDefinition[Any, Any]", job), payload)
+def _call_of(job: JobDefinition[Any, Any] | Call[Any], payload: object) -> Call[Any]:
+    return job if isinstance(job, Call) else Call(job, payload)
 
 
 async def _no_progress(value: float, note: str | None) -> None:

@@ -80,11 +80,13 @@ _jobs = st.builds(
     delay=st.sampled_from([None, None, 0.0, 5.0, 40.0]),
     unique_key=_maybe_key,
 )
-_at_instants = st.builds(
-    lambda job, ahead: msgspec.structs.replace(job, delay=None, run_at=T0 + ahead),
-    _jobs,
-    st.sampled_from([-10.0, 20.0, 100.0]),
-)
+
+
+def _at_instant(job: NewJob, ahead: float) -> NewJob:
+    return msgspec.structs.replace(job, delay=None, run_at=T0 + ahead)
+
+
+_at_instants = st.builds(_at_instant, _jobs, st.sampled_from([-10.0, 20.0, 100.0]))
 _notes = st.builds(
     Note,
     progress=st.none() | st.sampled_from([0.0, 50.0]),
@@ -107,6 +109,7 @@ class StoreMachine(RuleBasedStateMachine):
         self._oracle: Store = MemoryStore(clock=StillClock())
         self._now = T0
         self._claims = 0
+        self._asks = 0
         self._given: list[Lease] = []
         self._last_token: dict[str, str] = {}
         self._lives: Counter[str] = Counter()
@@ -119,7 +122,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @initialize()
     def open(self) -> None:
-        """Open the store under test, with a few jobs to begin with."""
+        """Open the store under test, with a few jobs and a schedule to begin with."""
         self._subject = self._runner.run(self.open_store(StillClock()))
         jobs = [
             NewJob(
@@ -127,12 +130,14 @@ class StoreMachine(RuleBasedStateMachine):
                 name=_NAMES[place % 2],
                 payload=b"1",
                 policy=_POLICIES[place % 3],
+                priority=-place % 3,
                 unique_key="k" if place < 2 else None,
                 delay=300.0 if place > 2 else None,
             )
             for place, id_ in enumerate(_IDS[:5])
         ]
         self.add(jobs, whole=False)
+        self.write("schedules", "s", b"1", "none")
 
     def teardown(self) -> None:
         """Compare what is compared seldom, and close."""
@@ -243,7 +248,12 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _want(self, **fields: Any) -> Want:
         self._claims += 1
-        defaults = {"worker": "w1", "token": f"t{self._claims}", "limit": 2, "lease": 30.0}
+        defaults: dict[str, Any] = {
+            "worker": "w1",
+            "token": f"t{self._claims}",
+            "limit": 2,
+            "lease": 30.0,
+        }
         return Want(**{**defaults, **fields})
 
     def _claim(self, want: Want, settle: list[Move]) -> None:
@@ -266,9 +276,8 @@ class StoreMachine(RuleBasedStateMachine):
             moves = [Move(event="cancel", job_id=leases[0].job_id, error=b"why", fingerprint="c")]
             self._note_moves(moves, self._same(lambda store: store.move(moves, now=self._now)))
         self._now += late
-        for lease in leases:
-            settles = [self._settle(data, lease)]
-            self._note_moves(settles, self._same(lambda store: store.move(settles, now=self._now)))
+        settles = [self._settle(data, lease) for lease in leases]
+        self._note_moves(settles, self._same(lambda store: store.move(settles, now=self._now)))
 
     @precondition(lambda self: bool(self._given))
     @rule(data=st.data(), count=st.integers(1, 3))
@@ -373,11 +382,24 @@ class StoreMachine(RuleBasedStateMachine):
         assert answer not in [version for _, version in pairs], "a version came again"
         self._versions[space, key] = expected, answer
 
-    @rule(key=st.sampled_from(sorted(_WINDOWS)), job_id=_ids, token=st.integers(0, 9))
-    def reserve(self, key: str, job_id: str, token: int) -> None:
-        """Ask for a start under a rate limit."""
+    @rule(
+        key=st.sampled_from(sorted(_WINDOWS)),
+        asks=st.lists(
+            st.tuples(_ids, st.sampled_from([0.0, 0.5, 2.0, 5.5]), st.booleans()),
+            min_size=1,
+            max_size=8,
+        ),
+    )
+    def reserve(self, key: str, asks: list[tuple[str, float, bool]]) -> None:
+        """Ask for starts under a rate limit, for new runs and again for the last."""
+        for job_id, seconds, again in asks:
+            self._now += seconds
+            self._asks += not again
+            self._reserve(key, job_id, f"r{self._asks}")
+
+    def _reserve(self, key: str, job_id: str, token: str) -> None:
         expected, answer = self._both(
-            lambda store: store.reserve(key, job_id, f"t{token}", _WINDOWS[key], now=self._now)
+            lambda store: store.reserve(key, job_id, token, _WINDOWS[key], now=self._now)
         )
         assert (answer == 0) == (expected == 0)
         assert abs(answer - expected) < 1e-3, f"oracle: {expected}, store: {answer}"
@@ -387,7 +409,8 @@ class StoreMachine(RuleBasedStateMachine):
         """Page through what matches, and count it."""
 
         async def pages(store: Store) -> list[list[Record]]:
-            cursor, found = None, []
+            cursor = None
+            found: list[list[Record]] = []
             while True:
                 page = await store.find(query, limit=limit, cursor=cursor, now=self._now)
                 found.append(list(page.records))

@@ -368,7 +368,7 @@ class Contents:
                 _take_one(states, "delayed")
                 oldest = job.run_at if oldest is None else min(oldest, job.run_at)
         else:
-            by_name = {}
+            by_name = dict[str, dict[State, int]]()
             oldest = None
             for job in self._roll.oldest_first():
                 if self._matches(job, query, now):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -113,7 +113,7 @@ class MemoryStore:
         """Nothing is held."""
 
     @contextmanager
-    def _contents(self) -> Iterator[Contents]:
+    def _contents(self) -> Generator[Contents]:
         """What the queue holds, for one thread at a time; then tells whom it concerns."""
         with self._shared.lock:
             contents = self._shared.queues[self._queue]

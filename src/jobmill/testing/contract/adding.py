@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from jobmill.options import Policy
-from jobmill.states import ENDED, State
+from jobmill.states import ENDED, Event, State
 from jobmill.store import Added, Store
 from jobmill.testing.contract.case import (
     T0,
@@ -25,6 +25,7 @@ from jobmill.testing.contract.case import (
 )
 
 ODD_TEXT = "NUL \x00, quotes ' \" ` , braces {} * % : ; \\ \n\t, \u202e RTL, \U0001f9ea, é"
+_PUT_OFF: tuple[Event, ...] = ("retry", "snooze", "release", "lapse")
 
 
 class AddContract(StoreCase):
@@ -197,7 +198,7 @@ class AddContract(StoreCase):
     ) -> None:
         await store.add([a_job(unique_key="k")], now=T0)
         now = T0
-        for number, event in enumerate(("retry", "snooze", "release", "lapse")):
+        for number, event in enumerate(_PUT_OFF):
             claimed = await claim(store, f"t{number}", now=now)
             assert ids(claimed.claims) == ["j1"]
             moved = await move(store, event, token=f"t{number}", delay=1.0, now=now)

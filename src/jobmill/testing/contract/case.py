@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from jobmill.clock import Clock
 from jobmill.options import Policy
@@ -14,6 +14,14 @@ from jobmill.store import Claimed, Moved, NewJob, Record, Store, Want
 
 T0 = 1_700_000_040.0
 """The instant at which most tests begin: the first of a minute."""
+
+
+_LEADS_TO: Final[dict[State, Event]] = {
+    "pending": "release",
+    "completed": "succeed",
+    "failed": "fail",
+    "cancelled": "abort",
+}
 
 
 class StillClock:
@@ -79,7 +87,7 @@ def a_job(id_: str = "j1", name: str = "a", **fields: Any) -> NewJob:
 
 
 def some_jobs(count: int, name: str = "a", **fields: Any) -> list[NewJob]:
-    """Jobs j1, j2, …"""
+    """Jobs j1, j2 and so on."""
     return [a_job(f"j{number}", name, **fields) for number in range(1, count + 1)]
 
 
@@ -138,25 +146,13 @@ async def in_state(store: Store, wanted: State, id_: str = "j1", **fields: Any) 
 
     Only delayed jobs have never run; they are due an hour later.
     """
-    match wanted:
-        case "delayed":
-            await store.add([a_job(id_, delay=3_600.0, **fields)], now=T0)
-            return None
-        case "pending":
-            run = await running(store, id_, **fields)
-            moved = await move(store, "release", id_, run.token)
-        case "processing":
-            return (await running(store, id_, **fields)).token
-        case "completed":
-            run = await running(store, id_, **fields)
-            moved = await move(store, "succeed", id_, run.token)
-        case "failed":
-            run = await running(store, id_, **fields)
-            moved = await move(store, "fail", id_, run.token)
-        case "cancelled":
-            run = await running(store, id_, **fields)
-            moved = await move(store, "abort", id_, run.token)
-    assert (moved.status, moved.state) == ("applied", wanted)
+    if wanted == "delayed":
+        await store.add([a_job(id_, delay=3_600.0, **fields)], now=T0)
+        return None
+    run = await running(store, id_, **fields)
+    if wanted != "processing":
+        moved = await move(store, _LEADS_TO[wanted], id_, run.token)
+        assert (moved.status, moved.state) == ("applied", wanted)
     return run.token
 
 

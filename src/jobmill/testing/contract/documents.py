@@ -51,7 +51,7 @@ class DocumentContract(StoreCase):
     async def test_a_version_changes_with_each_write_and_never_comes_again(
         self, store: Store
     ) -> None:
-        seen = []
+        seen: list[int | None] = []
         for value in (b"1", b"1", None, b"1", None, b"2"):
             version = await store.write("s", "k", value, now=T0)
             if value is None:

@@ -81,7 +81,8 @@ class LimitContract(StoreCase):
     @on_a_store
     async def test_every_window_holds(self, store: Store) -> None:
         windows = [Window(1, 1.0), Window(3, 60.0)]
-        now, starts = T0, []
+        now = T0
+        starts: list[float] = []
         for n in range(3):
             while wait := await store.reserve("k", f"j{n}", f"t{n}", windows, now=now):
                 now += wait
@@ -143,7 +144,8 @@ class LimitContract(StoreCase):
         windows = [Window(rng.randint(1, 4), rng.choice([1.0, 7.5]))]
         if rng.random() < 0.5:
             windows.append(Window(rng.randint(2, 9), 30.0))
-        now, starts, jobs = T0, [], 0
+        now, jobs = T0, 0
+        starts: list[float] = []
         due: list[tuple[float, str]] = []
         for step in range(250):
             if rng.random() < 0.03:

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from jobmill.errors import Unsupported
+from jobmill.states import Event
 from jobmill.store import JOBS, Added, Features, Lease, Query, Store, Window
 from jobmill.testing.contract.case import (
     T0,
@@ -184,7 +185,7 @@ class ShareContract(StoreCase):
                 if not got:
                     return
                 for index, id_ in enumerate(got):
-                    event = "release" if index == 3 and turn == 1 else "succeed"
+                    event: Event = "release" if index == 3 and turn == 1 else "succeed"
                     moved = await move(mine, event, id_, token)
                     assert moved.status == "applied"
                     if event == "succeed":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import pytest
 
@@ -27,7 +27,7 @@ _SOON = 5.0
 
 
 @contextlib.asynccontextmanager
-async def _woken(store: Store, topic: str) -> AsyncIterator[None]:
+async def _woken(store: Store, topic: str) -> AsyncGenerator[None]:
     """A waiter on the topic is woken by what is done inside."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(0.05):

@@ -1,0 +1,233 @@
+"""A worker's slots, queues and names."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+from typing import Any
+
+import pytest
+
+from jobmill import JobContext, Worker
+from jobmill.errors import ConfigError
+from jobmill.queue import Queue
+from tests.api.running.kit import define, ended, flaky, until
+
+
+class Gauge:
+    """A job that tells how many of it run at once."""
+
+    def __init__(self, *, hold: bool = False) -> None:
+        self.now = self.most = self.runs = 0
+        self.free = asyncio.Event()
+        if not hold:
+            self.free.set()
+
+    async def __call__(self, ctx: JobContext[Any]) -> None:
+        self.now += 1
+        self.runs += 1
+        self.most = max(self.most, self.now)
+        await self.free.wait()
+        await asyncio.sleep(0)
+        self.now -= 1
+
+
+async def gauge_job(gauge: Gauge, **options: Any) -> Any:
+    async def handler(ctx: JobContext[Any]) -> None:
+        await gauge(ctx)
+
+    return define(handler, **options)
+
+
+async def test_concurrency_is_never_exceeded(make_queue: Any) -> None:
+    queue: Queue = make_queue(concurrency=3)
+    gauge = Gauge()
+    job = await gauge_job(gauge)
+    handles = await queue.enqueue_many([job.call() for _ in range(60)])
+    queue.process()
+    for handle in handles:
+        assert (await ended(queue, handle)).status == "completed"
+    assert gauge.most == 3
+    assert gauge.runs == 60
+
+
+async def test_a_worker_claims_only_what_it_can_start(make_queue: Any) -> None:
+    queue: Queue = make_queue(concurrency=2)
+    gauge = Gauge(hold=True)
+    job = await gauge_job(gauge)
+    await queue.enqueue_many([job.call() for _ in range(5)])
+    queue.process()
+    await until(lambda: gauge.now == 2)
+    other: Queue = make_queue(concurrency=2)
+    other.process()
+    await until(lambda: gauge.now == 4)
+    stats = await queue.stats()
+    assert (stats.processing, stats.pending) == (4, 1)
+    gauge.free.set()
+    await until(lambda: gauge.runs == 5)
+
+
+async def test_one_worker_serves_several_queues_within_one_concurrency(make_queue: Any) -> None:
+    queues = [make_queue(name, concurrency=2) for name in ("a", "b", "c")]
+    gauge = Gauge()
+    job = await gauge_job(gauge)
+    handles = [
+        (queue, handle)
+        for queue in queues
+        for handle in await queue.enqueue_many([job.call() for _ in range(20)])
+    ]
+    worker = Worker(queues)
+    assert worker.concurrency == 2
+    running = asyncio.create_task(worker.run())
+    for queue, handle in handles:
+        await ended(queue, handle)
+    assert gauge.most == 2
+    await worker.stop()
+    await running
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_a_busy_queue_does_not_starve_the_others_of_its_worker(
+    make_queue: Any, concurrency: int
+) -> None:
+    queues = [make_queue(name, poll_interval=30) for name in ("busy", "calm")]
+    busy, calm = queues
+    order: list[str] = []
+
+    async def handler(ctx: JobContext[Any]) -> None:
+        order.append(ctx.queue_name)
+        await asyncio.sleep(0)
+
+    job = define(handler)
+    await busy.enqueue_many([job.call() for _ in range(300)])
+    await calm.enqueue_many([job.call() for _ in range(10)])
+    worker = Worker(queues, concurrency=concurrency)
+    running = asyncio.create_task(worker.run())
+    await until(lambda: order.count("calm") == 10)
+    assert order.count("busy") < 100
+    await until(lambda: len(order) == 310)
+    await worker.stop()
+    await running
+
+
+async def test_idle_queues_of_a_worker_leave_their_stores_alone(make_queue: Any) -> None:
+    pairs = [flaky(make_queue(name, poll_interval=30)) for name in ("a", "b")]
+    queues = [queue for queue, _ in pairs]
+
+    async def handler(ctx: JobContext[Any]) -> None: ...
+
+    job = define(handler)
+    worker = Worker(queues)
+    running = asyncio.create_task(worker.run())
+    for queue in queues:
+        await ended(queue, await queue.enqueue(job))
+    before = [faults.count("claim") for _, faults in pairs]
+    for _ in range(200):
+        await asyncio.sleep(0.001)
+    after = [faults.count("claim") for _, faults in pairs]
+    assert all(last - first <= 4 for first, last in zip(before, after, strict=True))
+    await worker.stop()
+    await running
+    for queue in queues:
+        await queue.close()
+
+
+async def test_a_worker_restricted_to_names_leaves_the_others_to_others(make_queue: Any) -> None:
+    queue: Queue = make_queue(concurrency=1)
+    ran: list[str] = []
+
+    async def handler(ctx: JobContext[Any]) -> None:
+        ran.append(ctx.job_name)
+
+    mine, other = define(handler), define(handler)
+    others = await queue.enqueue_many([other.call() for _ in range(50)], priority=-1)
+    handles = await queue.enqueue_many([mine.call() for _ in range(5)])
+    queue.process(jobs=mine)
+    for handle in handles:
+        await ended(queue, handle)
+    assert ran == [mine.name] * 5
+    assert (await queue.stats()).pending == 50
+    rest: Queue = make_queue()
+    rest.process(jobs=[other.name])
+    for handle in others:
+        await ended(queue, handle)
+    assert ran.count(other.name) == 50
+
+
+async def test_process_twice_is_an_error(queue: Queue) -> None:
+    queue.process()
+    with pytest.raises(RuntimeError, match="worker already"):
+        queue.process()
+
+
+async def test_a_worker_runs_once(queue: Queue) -> None:
+    worker = Worker(queue)
+    running = asyncio.create_task(worker.run())
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="run before"):
+        await worker.run()
+    await worker.stop()
+    await running
+    with pytest.raises(RuntimeError, match="run before"):
+        await worker.run()
+
+
+async def test_wrong_options_of_a_worker_are_refused(queue: Queue) -> None:
+    for options, field in (
+        ({"concurrency": 0}, "concurrency"),
+        ({"jobs": []}, "jobs"),
+        ({"stall_after": 0}, "stall_after"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            Worker(queue, **options)  # type: ignore[arg-type]
+        assert caught.value.field == field
+    with pytest.raises(ConfigError):
+        Worker([])
+    assert Worker(queue, jobs="send_email")._names == ("send_email",)
+
+
+async def test_thousands_of_jobs_leave_nothing_behind(make_queue: Any) -> None:
+    queue: Queue = make_queue(concurrency=100)
+
+    async def on_loop(ctx: JobContext[Any]) -> None:
+        if ctx.payload % 100 == 7:
+            raise ValueError
+
+    def in_thread(ctx: JobContext[Any]) -> None: ...
+
+    loop_job = define(on_loop, retries=0, timeout=30)
+    thread_job = define(in_thread, timeout=30)
+    worker = queue.process()
+
+    async def batch(size: int) -> None:
+        calls = [(thread_job if n % 20 == 0 else loop_job).call(n) for n in range(size)]
+        await queue.enqueue_many(calls)
+
+        async def done() -> bool:
+            stats = await queue.stats()
+            return not stats.pending and not stats.processing
+
+        await until(done, 60)
+
+    await batch(500)
+    await until(lambda: not _runs())
+    before = (len(asyncio.all_tasks()), threading.active_count(), _descriptors())
+    await batch(4_000 if os.environ.get("JOBMILL_SOAK") != "1" else 100_000)
+    await until(lambda: not _runs())
+    after = (len(asyncio.all_tasks()), threading.active_count(), _descriptors())
+    assert after[0] <= before[0] + 1
+    assert after[1] <= before[1] + 10
+    assert after[2] <= before[2]
+    assert len(worker._deadlines._heap) < 300
+    assert not worker._slots.running
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+
+def _runs() -> int:
+    gc.collect()
+    return sum(type(each).__name__ in {"Run", "Claim", "JobContext"} for each in gc.get_objects())

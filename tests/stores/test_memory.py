@@ -1,0 +1,143 @@
+"""What only the store in memory promises: names that are shared, and speed behind a backlog."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import threading
+
+from jobmill.store import JOBS, NewJob, Policy, topic_of_job
+from jobmill.stores.memory import MemoryStore
+from jobmill.stores.memory.job import Job
+from jobmill.stores.memory.order import JobHeap, Roll
+from jobmill.testing.contract.case import T0, StillClock, a_job, claim, ids, move
+
+
+async def test_a_name_is_shared_in_the_process() -> None:
+    one, two = MemoryStore("test-shared"), MemoryStore("test-shared")
+    await one.add([a_job()], now=T0)
+    assert ids((await claim(two)).claims) == ["j1"]
+
+
+async def test_without_a_name_a_store_is_private() -> None:
+    one, two = MemoryStore(), MemoryStore()
+    await one.add([a_job()], now=T0)
+    assert await two.get(["j1"]) == [None]
+    (seen,) = await one.handle().get(["j1"])
+    assert seen is not None
+
+
+async def test_an_end_before_the_wait_is_not_missed() -> None:
+    store = MemoryStore()
+    await store.add([a_job()], now=T0)
+    await move(store, "cancel")
+    async with asyncio.timeout(5):
+        await store.wait([topic_of_job("j1")], 60.0)
+        await store.wait([topic_of_job("none")], 60.0)
+
+
+async def test_a_waiter_on_a_closed_loop_is_passed_over() -> None:
+    store = MemoryStore(clock=StillClock())
+
+    def abandon() -> None:
+        loop = asyncio.new_event_loop()
+        waiter = loop.create_task(store.handle().wait([JOBS], 60.0))
+        loop.run_until_complete(asyncio.sleep(0))
+        waiters.append(waiter)
+        loop.close()
+
+    waiters: list[asyncio.Task[None]] = []
+    thread = threading.Thread(target=abandon)
+    thread.start()
+    await asyncio.to_thread(thread.join)
+    await store.add([a_job()], now=T0)
+    assert ids((await claim(store)).claims) == ["j1"]
+    # Nobody can run it any more; it is not to complain of that.
+    setattr(waiters[0], "_log_destroy_pending", False)  # noqa: B010  it is untyped
+    waiters[0].get_coro().close()
+
+
+async def test_waiting_leaves_nothing_behind() -> None:
+    store = MemoryStore()
+    for number in range(100):
+        await store.add([a_job(f"j{number}")], now=T0)
+        await store.wait([JOBS, topic_of_job(f"j{number}")], 0.0)
+    assert not store._shared.waiters
+
+
+def _job(number: int) -> Job:
+    new = NewJob(id=f"j{number}", name="a", payload=b"", policy=Policy())
+    return Job(new, seq=number, state="pending", run_at=T0, now=T0)
+
+
+def test_a_heap_gives_the_least_whatever_is_discarded() -> None:
+    rng = random.Random(1)
+    heap = JobHeap()
+    there: dict[Job, float] = {}
+    jobs = [_job(number) for number in range(300)]
+    for _ in range(5_000):
+        job = rng.choice(jobs)
+        if rng.random() < 0.5:
+            there[job] = rng.random()
+            heap.push((there[job],), job)
+        else:
+            there.pop(job, None)
+            heap.discard(job)
+        assert len(heap) == len(there)
+        assert heap.first() is (min(there, key=there.__getitem__) if there else None)
+        half = {job for job, key in there.items() if key <= 0.5}
+        assert set(heap.until((0.5,))) == half
+    assert set(heap) == set(there)
+
+
+def test_a_heap_does_not_grow_with_what_was_discarded() -> None:
+    heap = JobHeap()
+    heap.push((0.0,), _job(0))
+    for number in range(1, 10_000):
+        job = _job(number)
+        heap.push((float(number),), job)
+        heap.discard(job)
+    assert len(heap._heap) < 200
+
+
+def test_a_roll_goes_on_from_any_place() -> None:
+    roll = Roll()
+    jobs = [_job(number) for number in range(1, 1_001)]
+    for job in jobs:
+        roll.append(job)
+    for job in jobs:
+        if job.seq % 3:
+            roll.strike(job)
+    left = [job.seq for job in jobs if job.seq % 3 == 0]
+    assert [job.seq for job in roll.oldest_first()] == left
+    assert [job.seq for job in roll.newest_first()] == left[::-1]
+    assert next(roll.newest_first(500)).seq == 498
+    assert next(roll.newest_first(499)).seq == 498
+    assert list(roll.newest_first(1)) == []
+    assert len(roll._jobs) < 800
+
+
+async def test_a_claim_does_not_look_at_the_backlog() -> None:
+    """The cost of a claim is counted in calls, which do not depend on the machine."""
+
+    async def cost(backlog: int) -> int:
+        store = MemoryStore(clock=StillClock())
+        for start in range(0, backlog, 1_000):
+            jobs = [a_job(f"j{start + n}", "abc"[n % 3], priority=n % 5) for n in range(1_000)]
+            await store.add(jobs, now=T0)
+        calls = 0
+
+        def count(frame: object, event: str, arg: object) -> None:
+            nonlocal calls
+            calls += 1
+
+        sys.setprofile(count)
+        try:
+            for number in range(20):
+                await claim(store, f"t{number}", limit=5)
+        finally:
+            sys.setprofile(None)
+        return calls
+
+    assert await cost(50_000) < 1.2 * await cost(1_000)
