@@ -41,6 +41,9 @@ class NoExit:
     def register(self, act: Callable[[], None]) -> None:
         pass
 
+    def unregister(self, act: Callable[[], None]) -> None:
+        pass
+
 
 @pytest.fixture(autouse=True)
 def _apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
