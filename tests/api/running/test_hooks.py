@@ -60,7 +60,9 @@ async def test_the_last_failure_is_an_error_and_no_retry(queue: Queue) -> None:
         raise ValueError
 
     queue.process()
-    await ended(queue, await queue.enqueue(define(handler, retries=0, hooks=telling(log, sync=False))))
+    await ended(
+        queue, await queue.enqueue(define(handler, retries=0, hooks=telling(log, sync=False)))
+    )
     assert log == ["before_run", "on_error ValueError", "on_finally"]
 
 
@@ -201,16 +203,16 @@ async def test_before_run_may_steer(queue: Queue) -> None:
     async def handler(ctx: JobContext[Any]) -> None: ...
 
     queue.process()
-    info = await ended(queue, await queue.enqueue(define(handler, hooks=JobHooks(before_run=before))))
+    info = await ended(
+        queue, await queue.enqueue(define(handler, hooks=JobHooks(before_run=before)))
+    )
     assert info.status == "cancelled"
     assert info.error is not None
     assert info.error.message == "too late"
 
 
 @pytest.mark.parametrize("sync", [True, False])
-async def test_hooks_are_bounded(
-    queue: Queue, sync: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_hooks_are_bounded(queue: Queue, sync: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobmill.runner.HOOK_TIMEOUT", 0.05)
     free = threading.Event()
 

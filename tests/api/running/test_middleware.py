@@ -363,8 +363,7 @@ async def test_the_key_of_a_limit_is_the_jobs_name_or_what_is_given(make_queue: 
 
     queue.process()
     by_name = [
-        define(handler, middleware=create_rate_limit_middleware(max_per_minute=1))
-        for _ in range(2)
+        define(handler, middleware=create_rate_limit_middleware(max_per_minute=1)) for _ in range(2)
     ]
     for job in by_name:
         await ended(queue, await queue.enqueue(job))

@@ -425,7 +425,8 @@ async def test_a_loop_that_is_torn_down_hands_back_unspent(tmp_path: Path, name:
 
 @pytest.mark.store("sqlite")
 @pytest.mark.parametrize(
-    ("name", "wait"), [("hooked", "await after.wait()"), ("soon", "await asyncio.to_thread(started.wait)")]
+    ("name", "wait"),
+    [("hooked", "await after.wait()"), ("soon", "await asyncio.to_thread(started.wait)")],
 )
 async def test_a_loop_that_is_torn_down_keeps_the_real_outcome(
     tmp_path: Path, name: str, wait: str
