@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger("jobmill.worker")
 
 _FIRST_PAUSE: Final = 0.1
-_MAX_PAUSE: Final = 2.0
+_MAX_PAUSE: Final = 0.5
 """Seconds between tries while the store cannot be reached."""
+_AFTER_BUG: Final = 2.0
+"""Seconds until the next try after an error that should not be."""
+_OTHERS_HOLD: Final = 1.0
+"""Seconds after an outage in which nothing is claimed: more than one of the above."""
 _SETTLED_AT_ONCE: Final = 1_000
 _AT_ONCE: Final = 0.0
 
@@ -69,6 +73,8 @@ class Feed:
         self._outbox: list[tuple[Run | None, Move]] = []
         self._unsure: Want | None = None
         self._asked_at = float("-inf")
+        self._reached_at = float("inf")
+        self._claims_from = float("-inf")
         self._pause = _FIRST_PAUSE
         self._down = False
 
@@ -100,7 +106,7 @@ class Feed:
             except Exception:
                 self.runner.faults["claim"] += 1
                 log.exception("claiming from %s failed", self.queue.name)
-                await asyncio.sleep(_MAX_PAUSE)
+                await asyncio.sleep(_AFTER_BUG)
                 continue
             if self._down:
                 log.info("the store of %s is back", self.queue.name)
@@ -143,10 +149,22 @@ class Feed:
                 return self.queue.poll_interval
             await self.flush()
             return _AT_ONCE
+        away = self._boot() - self._reached_at
         await self._hold_late_leases()
-        boot = self._boot()
+        # This collects, and takes nothing over; so it also tells that the store is back.
+        delay = None
         if self._unsure is not None:
-            return await self._claim(self._unsure, boot)
+            delay = await self._claim(self._unsure, self._boot())
+        boot = self._reached_at = self._boot()
+        if away > self.queue.lease / 2 + self.queue.poll_interval:
+            # Leases may have run out everywhere: whoever came back first must not take
+            # over what the others still run, so they are given time to hold theirs.
+            self._claims_from = boot + _OTHERS_HOLD
+        if delay is not None:
+            return delay
+        if boot < self._claims_from:
+            await self._settle()
+            return self._claims_from - boot
         rest = self._asked_at + self.queue.poll_interval - boot
         grant = self._slots.grant(self, self._feeds, lease=self.queue.lease, now=boot)
         if not grant.limit and not self._outbox and rest > 0:

@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -64,6 +64,8 @@ if TYPE_CHECKING:
     from jobmill.queue import Queue
 
 log: Final = logging.getLogger("jobmill.worker")
+
+CheckLease = Callable[[], Awaitable[None]]
 
 MAX_RESULT_BYTES: Final = 1 << 20
 HOOK_TIMEOUT: Final = 10.0
@@ -128,8 +130,11 @@ class Runner:
         self.faults: Counter[str] = Counter()
         """Failures that changed no outcome, by what failed."""
 
-    async def run(self, run: Run) -> Move | None:
-        """Run the claim; the move that settles it, or None where the lease was lost."""
+    async def run(self, run: Run, check_lease: CheckLease) -> Move | None:
+        """Run the claim; the move that settles it, or None where the lease was lost.
+
+        `check_lease` aborts the run where a freeze has cost its lease.
+        """
         claim = run.claim
         plan = self._plan(claim.name)
         if plan is None:
@@ -141,7 +146,7 @@ class Runner:
         ctx = self._context(run, plan, payload)
         token = CURRENT.set(ctx)
         try:
-            return await self._run_known(run, plan, ctx)
+            return await self._run_known(run, plan, ctx, check_lease)
         finally:
             CURRENT.reset(token)
 
@@ -151,13 +156,17 @@ class Runner:
         error = LeaseLost(f"the worker that ran this job died; that happened {times} times to it")
         return after_lapse(claim, _failure(claim, error, claim.started_at))
 
-    async def _run_known(self, run: Run, plan: _Plan, ctx: JobContext[Any]) -> Move | None:
+    async def _run_known(
+        self, run: Run, plan: _Plan, ctx: JobContext[Any], check_lease: CheckLease
+    ) -> Move | None:
         claim = run.claim
         result: Any = None
         error: BaseException | None = None
         wait = 0.0
         try:
-            wait = await first_wait(plan.gates, ctx) if plan.gates else 0.0
+            if plan.gates:
+                wait = await first_wait(plan.gates, ctx)
+                await check_lease()
         except StoreUnavailable:
             wait = GATE_RETRY
         except BaseException as caught:  # noqa: BLE001  a gate is part of the run: it fails

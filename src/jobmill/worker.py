@@ -306,9 +306,8 @@ class Worker:
     async def _execute(self, feed: Feed, run: Run) -> None:
         claim = run.claim
         try:
-            if self._seams.clock.boot() - run.renewed > feed.queue.lease / 2:
-                await self._check_lease(feed, run)
-            move = await feed.runner.run(run)
+            await self._check_lease(feed, run)
+            move = await feed.runner.run(run, partial(self._check_lease, feed, run))
         except Abandoned:
             # Its thread goes on; so does its lease.
             self._end(run)
@@ -333,6 +332,8 @@ class Worker:
         """After a freeze, before anything of the run starts: see whether its lease is held."""
         while not run.signal.aborted:
             asked = self._seams.clock.boot()
+            if asked - run.renewed <= feed.queue.lease / 2:
+                return
             try:
                 (beat,) = await feed.store.renew([run.lease], feed.queue.lease)
             except StoreUnavailable:
@@ -341,7 +342,6 @@ class Worker:
             if beat != "ok":
                 run.signal.abort("lease_lost" if beat == "lost" else "cancelled")
             run.renewed = asked
-            return
 
     def _abort(self, run: Run, reason: AbortReason) -> None:
         """Ask the run to stop, and cancel it when its grace is over."""

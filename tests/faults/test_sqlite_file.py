@@ -17,7 +17,7 @@ import pytest
 from jobmill import Queue, StoreUnavailable, create_queue
 from tests.faults.conftest import SQLitePlace
 from tests.faults.jobs import Gate, Work, hold, work
-from tests.faults.processes import Processes, comes_true, eventually
+from tests.faults.processes import Process, Processes, comes_true, eventually
 from tests.faults.producer_app import read_answers
 from tests.faults.witness import Witness
 
@@ -173,4 +173,24 @@ async def test_kill_9_in_commit_loses_nothing_that_was_answered(
 
         await comes_true(all_completed, "all completed")
     assert set(witness.starts()) >= accepted
+    assert set(witness.starts().values()) == {1}
+
+
+def _is_in_trouble(worker: Process) -> bool:
+    return "cannot be reached" in worker.log
+
+
+async def test_workers_that_outlast_a_lock_do_not_rob_each_other(
+    queue: Queue, place: SQLitePlace, processes: Processes, witness: Witness, gate: Gate
+) -> None:
+    workers = [processes.worker(lease=1.0, concurrency=2) for _ in range(3)]
+    handles = [await queue.enqueue(hold, gate) for _ in range(5)]
+    await eventually(lambda: len(witness.of("start")) == 5, "five starts")
+    with locked(place.path):
+        for each in workers:
+            await eventually(partial(_is_in_trouble, each), "trouble")
+    gate.open()
+    for handle in handles:
+        await handle.result(timeout=40)
+    assert [(await handle.info()).lapses for handle in handles] == [0] * len(handles)
     assert set(witness.starts().values()) == {1}

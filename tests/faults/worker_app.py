@@ -74,7 +74,7 @@ async def serve(settings: Settings) -> None:
     await asyncio.gather(*stops)
 
 
-def arm(queue: Queue, failpoint: Failpoint, gate: str) -> None:  # noqa: C901  a branch each
+def arm(queue: Queue, failpoint: Failpoint, gate: str) -> None:
     """Let the process be hit when the queue's store comes to the failpoint."""
     plain: Any = type(queue.store)
 
@@ -87,7 +87,7 @@ def arm(queue: Queue, failpoint: Failpoint, gate: str) -> None:  # noqa: C901  a
         async def open(self) -> None:
             if failpoint == "opening":
                 say("opening")
-                while not Path(gate).exists():  # noqa: ASYNC110, ASYNC240
+                while not Path(gate).exists():  # noqa: ASYNC240
                     await asyncio.sleep(0.01)
             await super().open()
 
