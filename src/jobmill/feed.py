@@ -58,7 +58,7 @@ class Feed:
         self.queue = queue
         self.store = store
         self.runner = runner
-        self.wake = asyncio.Event()
+        self.wake: asyncio.Event = asyncio.Event()
         self.held: dict[str, Run] = {}
         """The runs whose leases this worker holds, from the claim until they are settled."""
         self._slots = slots

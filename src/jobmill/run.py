@@ -38,16 +38,16 @@ class Run:
     )
 
     def __init__(self, claim: Claim, clock: Clock, born: float) -> None:
-        self.claim = claim
-        self.signal = AbortSignal()
+        self.claim: Claim = claim
+        self.signal: AbortSignal = AbortSignal()
         self.asyncio_task: asyncio.Task[None] | None = None
-        self.cuttable = False
+        self.cuttable: bool = False
         """Whether the attempt goes on, so that it may be cancelled."""
-        self.abandoned = False
+        self.abandoned: bool = False
         """Whether nobody waits any more for a thread of it to end."""
-        self.dirty = False
+        self.dirty: bool = False
         """Whether there is something to be told to the store."""
-        self.renewed = born
+        self.renewed: float = born
         """Since when its lease holds, by the clock that counts suspended time."""
         self._clock = clock
         self._born = born

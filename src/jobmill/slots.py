@@ -31,7 +31,7 @@ class Slots:
         self.concurrency = concurrency
         self.quiet = False
         """Whether nothing is to be claimed any more."""
-        self.idle = asyncio.Event()
+        self.idle: asyncio.Event = asyncio.Event()
         """Set while nothing runs."""
         self.idle.set()
         self.running: set[Run] = set()

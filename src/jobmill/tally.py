@@ -75,9 +75,14 @@ class Tally:
     def __init__(self, minute: float, job_name: str) -> None:
         self.minute: float = minute
         self.job_name: str = job_name
-        self.started = self.completed = self.failed = 0
-        self.retried = self.cancelled = self.lapsed = 0
-        self.run_sum = self.wait_sum = 0.0
+        self.started: int = 0
+        self.completed: int = 0
+        self.failed: int = 0
+        self.retried: int = 0
+        self.cancelled: int = 0
+        self.lapsed: int = 0
+        self.run_sum: float = 0.0
+        self.wait_sum: float = 0.0
         self._runs: list[int] = []
         self._waits: list[int] = []
 

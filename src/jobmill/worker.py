@@ -64,7 +64,7 @@ class Worker:
         if not self._queues:
             message = "queues: a worker needs one queue at least"
             raise ConfigError(message, field="queues")
-        self.concurrency = (
+        self.concurrency: int = (
             max(queue.concurrency for queue in self._queues)
             if concurrency is None
             else check_whole("concurrency", concurrency, 1)

@@ -59,7 +59,7 @@ class Faults:
     def __init__(self, sim: Sim, odds: Odds | None = None) -> None:
         self.sim = sim
         self.log: list[Event] = []
-        self.quiet = False
+        self.quiet: bool = False
         self._odds = Odds() if odds is None else odds
         self._dice = sim.dice("faults")
         # For what no store is asked about, such as the begin of a run.

@@ -74,7 +74,7 @@ class Process:
 
     def __init__(self, loop: SimLoop, name: str) -> None:
         self.name = name
-        self.alive = True
+        self.alive: bool = True
         self._frozen = False
         self._loop = loop
         self._held: list[_Step] = []
@@ -128,7 +128,8 @@ class Process:
 
     def unwind(self) -> None:
         """Let its coroutines run again, to end them: the simulation is over."""
-        self.alive, self._frozen = True, False
+        self.alive = True
+        self._frozen = False
         self._let_go()
 
     def _let_go(self) -> None:
@@ -235,7 +236,7 @@ class SimLoop(asyncio.BaseEventLoop):
         max_seconds: float = 30 * 86_400.0,
     ) -> None:
         super().__init__()
-        self.clock = SimClock() if clock is None else clock
+        self.clock: SimClock = SimClock() if clock is None else clock
         self._selector = _Waiting(self._turn)
         self._thread = threading.get_ident()
         self._serials = itertools.count(1)

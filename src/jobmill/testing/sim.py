@@ -54,11 +54,11 @@ class Sim:
         self, seed: int, *, max_steps: int = 5_000_000, max_seconds: float = 30 * 86_400.0
     ) -> None:
         self.seed = seed
-        self.clock = SimClock()
-        self.loop = SimLoop(self.clock, max_steps=max_steps, max_seconds=max_seconds)
-        self.random = self.dice("main")
+        self.clock: SimClock = SimClock()
+        self.loop: SimLoop = SimLoop(self.clock, max_steps=max_steps, max_seconds=max_seconds)
+        self.random: random.Random = self.dice("main")
         self.processes: list[Process] = []
-        self.over = False
+        self.over: bool = False
         self._unseen: list[dict[str, Any]] = []
         self.loop.set_exception_handler(self._note)
 

@@ -43,8 +43,8 @@ class Contents:
 
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
-        self.docs = Documents()
-        self.ledger = Ledger()
+        self.docs: Documents = Documents()
+        self.ledger: Ledger = Ledger()
         self.rates: defaultdict[str, Rate] = defaultdict(Rate)
         self.told: set[str] = set()
         self._accepted = 0

@@ -10,7 +10,7 @@ class Documents:
 
     def __init__(self) -> None:
         self._spaces: dict[str, dict[str, Doc]] = {}
-        self.changes = 0
+        self.changes: int = 0
 
     def __len__(self) -> int:
         return sum(len(docs) for docs in self._spaces.values())

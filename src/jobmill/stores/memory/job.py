@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jobmill.options import Policy
 from jobmill.states import State
 from jobmill.store import KEPT_ERRORS, KEPT_LINES, Claim, NewJob, Note, Record
 
@@ -47,32 +48,32 @@ class Job:
     )
 
     def __init__(self, new: NewJob, *, seq: int, state: State, run_at: float, now: float) -> None:
-        self.id = new.id
-        self.name = new.name
-        self.payload = new.payload
-        self.policy = new.policy
-        self.priority = new.priority
-        self.unique_key = new.unique_key
-        self.metadata = dict(new.metadata)
-        self.seq = seq
-        self.enqueued_at = now
+        self.id: str = new.id
+        self.name: str = new.name
+        self.payload: bytes = new.payload
+        self.policy: Policy = new.policy
+        self.priority: int = new.priority
+        self.unique_key: str | None = new.unique_key
+        self.metadata: dict[str, str] = dict(new.metadata)
+        self.seq: int = seq
+        self.enqueued_at: float = now
         self.state: State = state
-        self.run_at = run_at
-        self.generation = 1
+        self.run_at: float = run_at
+        self.generation: int = 1
         self.token: str | None = None
         self.errors: tuple[bytes, ...] = ()
         self.fingerprint: str | None = None
-        self.gone = False
+        self.gone: bool = False
         self._never_ran()
 
     def _never_ran(self) -> None:
-        self.attempts = 0
-        self.lapses = 0
-        self.suspect = False
-        self.asked = False
+        self.attempts: int = 0
+        self.lapses: int = 0
+        self.suspect: bool = False
+        self.asked: bool = False
         self.asked_error: bytes | None = None
         self.asked_fingerprint: str | None = None
-        self.taken_over = False
+        self.taken_over: bool = False
         self.worker: str | None = None
         self.lease_until: float | None = None
         self.started_at: float | None = None

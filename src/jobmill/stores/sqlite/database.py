@@ -31,9 +31,9 @@ class Inline:
     """Everything at once, in the caller's thread, on one connection."""
 
     def __init__(self, path: Path, synchronous: Synchronous) -> None:
-        self.pid = os.getpid()
-        self.wakes = Wakes()
-        self.writer = Writer(path, synchronous, self.wakes)
+        self.pid: int = os.getpid()
+        self.wakes: Wakes = Wakes()
+        self.writer: Writer = Writer(path, synchronous, self.wakes)
 
     def write(self, call: Call) -> None:
         """Do it now."""
@@ -66,9 +66,9 @@ class Threaded:
     """A thread that writes and a thread that reads."""
 
     def __init__(self, path: Path, synchronous: Synchronous) -> None:
-        self.pid = os.getpid()
-        self.wakes = Wakes()
-        self.writer = Writer(path, synchronous, self.wakes)
+        self.pid: int = os.getpid()
+        self.wakes: Wakes = Wakes()
+        self.writer: Writer = Writer(path, synchronous, self.wakes)
         self._path = path
         self._reader: Connected | None = None
         self._writes: queues.SimpleQueue[Call | Literal["watch"] | None] = queues.SimpleQueue()

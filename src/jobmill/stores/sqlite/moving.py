@@ -36,8 +36,25 @@ class Job:
         "unique_key",
     )
 
+    seq: int
+    id: str
+    name: str
+    state: State
+    run_at: float
+    suspect: int
+    asked: int
+    attempts: int
+    lapses: int
+    token: str | None
+    started_at: float | None
+    unique_key: str | None
+    fingerprint: str | None
+    last_line: int | None
+    policy: bytes
+    asked_error: bytes | None
+    asked_fingerprint: str | None
+
     def __init__(self, row: tuple[Any, ...]) -> None:
-        self.state: State
         (
             self.seq,
             self.id,
@@ -60,8 +77,14 @@ class Job:
 
     def start_over(self) -> None:
         """Forget what the runs so far have left, as the statement of this name does."""
-        self.attempts = self.lapses = self.suspect = self.asked = 0
-        self.started_at = self.last_line = self.asked_error = self.asked_fingerprint = None
+        self.attempts = 0
+        self.lapses = 0
+        self.suspect = 0
+        self.asked = 0
+        self.started_at = None
+        self.last_line = None
+        self.asked_error = None
+        self.asked_fingerprint = None
 
     def state_at(self, now: float) -> State:
         """The state as every answer tells it."""

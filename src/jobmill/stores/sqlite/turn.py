@@ -11,7 +11,7 @@ from jobmill.stores.sqlite.statements import many, statements
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from jobmill.clock import Clock
     from jobmill.states import State
@@ -52,10 +52,10 @@ class Turn:
         self._source = source
         self._schema = schema
         self._counts: dict[tuple[str, State], int] = {}
-        self.execute = source.execute
-        self.executemany = source.executemany
-        self.queue = queue
-        self.now = now
+        self.execute: Callable[..., sqlite3.Cursor] = source.execute
+        self.executemany: Callable[..., sqlite3.Cursor] = source.executemany
+        self.queue: str = queue
+        self.now: float = now
         self.told: set[Topic] = set()
 
     def sql(self, verb: str) -> Mapping[str, str]:

@@ -28,7 +28,7 @@ class Waiter:
     def __init__(self, topics: frozenset[Topic], loop: asyncio.AbstractEventLoop) -> None:
         self.topics = topics
         self.loop = loop
-        self.woken = loop.create_future()
+        self.woken: asyncio.Future[None] = loop.create_future()
 
     def wake(self) -> None:
         """Let it return; on its own loop."""

@@ -38,11 +38,11 @@ class Call:
     def __init__(
         self, verb: Verb | None, queue: str, time: Time, now: float | None, patience: float
     ) -> None:
-        self.verb = verb
-        self.queue = queue
-        self.time = time
-        self.now = now
-        self.patience = patience
+        self.verb: Verb | None = verb
+        self.queue: str = queue
+        self.time: Time = time
+        self.now: float | None = now
+        self.patience: float = patience
         self.future: asyncio.Future[Any] | None = None
         self.result: Any = None
         self.error: BaseException | None = None
@@ -65,7 +65,7 @@ class Writer:
     """
 
     def __init__(self, path: Path, synchronous: Synchronous, wakes: Wakes) -> None:
-        self.commits = 0
+        self.commits: int = 0
         self._path = path
         self._synchronous: Synchronous = synchronous
         self._applied: Synchronous = synchronous
