@@ -27,7 +27,7 @@ class Codec:
     __slots__ = ("_decoder", "_sure", "type")
 
     def __init__(self, type_: Any) -> None:
-        self.type = type_
+        self.type: Any = type_
         try:
             self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
                 type_, dec_hook=_from_json

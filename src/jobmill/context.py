@@ -141,21 +141,21 @@ class JobContext(Generic[P_co]):
         log_sink: LogSink,
         token: str = "",
     ) -> None:
-        self.job_id = job_id
-        self.job_name = job_name
-        self.queue_name = queue_name
-        self.payload = payload
-        self.attempt = attempt
-        self.max_attempts = max_attempts
-        self.enqueued_at = enqueued_at
-        self.started_at = started_at
-        self.signal = signal
-        self.metadata = metadata
-        self.queue = queue
-        self.state = state
+        self.job_id: str = job_id
+        self.job_name: str = job_name
+        self.queue_name: str = queue_name
+        self.payload: P_co = payload
+        self.attempt: int = attempt
+        self.max_attempts: int = max_attempts
+        self.enqueued_at: datetime = enqueued_at
+        self.started_at: datetime = started_at
+        self.signal: AbortSignal = signal
+        self.metadata: Mapping[str, str] = metadata
+        self.queue: Queue = queue
+        self.state: Any = state
         self._progress_sink = progress_sink
         self._log_sink = log_sink
-        self.token = token
+        self.token: str = token
 
     async def update_progress(self, value: float, note: str | None = None) -> None:
         """Say how far the job is, from 0 to 100; stored at most once a second and at the end."""

@@ -20,8 +20,8 @@ class Deadline:
         self, owner: Deadlines, at: float, order: int, callback: Callable[[], None]
     ) -> None:
         self._owner = owner
-        self.at = at
-        self.order = order
+        self.at: float = at
+        self.order: int = order
         self.callback: Callable[[], None] | None = callback
 
     def __lt__(self, other: Deadline) -> bool:

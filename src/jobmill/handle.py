@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from jobmill.errors import JobCancelled, JobFailed, JobNotFound
 
@@ -32,8 +32,8 @@ class JobHandle(Generic[R_co]):
         *,
         deduplicated: bool,
     ) -> None:
-        self.id = job_id
-        self.deduplicated = deduplicated
+        self.id: Final = job_id
+        self.deduplicated: Final = deduplicated
         self._queue = queue
         self._job = job
 

@@ -24,10 +24,10 @@ class Line:
     """An open store on one loop, with what gathers and waits there."""
 
     def __init__(self, store: Store, poll_interval: float) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.store = store
-        self.gatherer = Gatherer(store)
-        self.results = Results(store, poll_interval)
+        self.gatherer: Gatherer = Gatherer(store)
+        self.results: Results = Results(store, poll_interval)
         self._opening: asyncio.Future[None] | None = None
 
     @property

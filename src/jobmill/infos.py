@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -79,8 +79,9 @@ def _line(data: bytes) -> dict[str, Any]:
     line, raw = _plain(data)
     if not isinstance(line, dict):
         return {"message": repr(raw)}
-    at = line.get("at")
-    return {**line, "at": _moment(at) if isinstance(at, int | float) else None}
+    fields = cast("dict[str, Any]", line)
+    at = fields.get("at")
+    return {**fields, "at": _moment(at) if isinstance(at, int | float) else None}
 
 
 def _at(seconds: float) -> datetime:

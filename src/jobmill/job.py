@@ -103,13 +103,13 @@ class JobDefinition(Generic[P, R_co]):
         hooks: JobHooks,
         middleware: tuple[JobMiddleware, ...],
     ) -> None:
-        self.signature = signature_of(handler)
-        self.name = check_job_name(name)
+        self.signature: inspect.Signature = signature_of(handler)
+        self.name: str = check_job_name(name)
         self.handler = handler
         self.options = options
         self.hooks = hooks
         self.middleware = middleware
-        self.is_async = is_async(handler)
+        self.is_async: bool = is_async(handler)
         if self.is_async and options.executor != "auto":
             message = (
                 f"{described(handler)} is async and runs on the event loop; "

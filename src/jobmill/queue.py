@@ -501,16 +501,16 @@ async def _nothing(line: Line) -> None:
     """Only open the store."""
 
 
-def _call_of(job: object, payload: object) -> Call[Any]:
+def _call_of(job: Call[Any] | JobDefinition[Any, Any], payload: object) -> Call[Any]:
     if isinstance(job, Call):
         if payload is not None:
             message = "a Call has its payload already; give the job itself with another payload"
             raise TypeError(message)
         return job
-    if isinstance(job, JobDefinition):
-        return Call(job, payload)
-    message = f"{job!r} is no job; decorate the function with @job, or give job.call(...)"
-    raise TypeError(message)
+    if not isinstance(cast("object", job), JobDefinition):
+        message = f"{job!r} is no job; decorate the function with @job, or give job.call(...)"
+        raise TypeError(message)
+    return Call(job, payload)
 
 
 def _refuse_conflict(added: Added) -> None:

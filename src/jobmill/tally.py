@@ -73,8 +73,8 @@ class Tally:
     )
 
     def __init__(self, minute: float, job_name: str) -> None:
-        self.minute = minute
-        self.job_name = job_name
+        self.minute: float = minute
+        self.job_name: str = job_name
         self.started = self.completed = self.failed = 0
         self.retried = self.cancelled = self.lapsed = 0
         self.run_sum = self.wait_sum = 0.0

@@ -231,6 +231,7 @@ class Worker:
             with contextlib.suppress(StoreUnavailable, TimeoutError):
                 async with asyncio.timeout(LAST_SETTLE):
                     await feed.flush()
+        self._told.set()
 
     async def _abort_all(self) -> None:
         """Abort what runs; what then still runs keeps its lease as long as this process."""

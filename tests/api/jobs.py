@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from jobmill import Call, Fail, JobContext, Queue, StoreUnavailable, define_job, job
+from jobmill import Call, Fail, JobContext, JobHandle, Queue, StoreUnavailable, define_job, job
 from jobmill.store import Added, NewJob, Store
 
 HOUR = 3600.0
@@ -128,3 +128,10 @@ async def statuses(queue: Queue) -> dict[str, int]:
     counts = {name: int(getattr(stats, name)) for name in names}
     assert stats.total == sum(counts.values())
     return {name: count for name, count in counts.items() if count}
+
+
+async def runs(handle: JobHandle[Any]) -> None:
+    """Return once the job runs."""
+    async with asyncio.timeout(10):
+        while (await handle.info()).status != "processing":  # noqa: ASYNC110  nothing tells
+            await asyncio.sleep(0)

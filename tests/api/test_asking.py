@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from jobmill import ConfigError, JobContext, Queue, define_job
 from jobmill.seams import Seams
 from tests.api.conftest import MakeQueue
-from tests.api.jobs import HOUR, Email, HandClock, broken, echo, echoes, hold, send, statuses
+from tests.api.jobs import HOUR, Email, HandClock, broken, echo, echoes, hold, runs, send, statuses
 
 
 async def test_stats_count_each_state(queue: Queue) -> None:
@@ -183,12 +182,7 @@ async def test_a_filter_that_fits_nothing_is_refused(queue: Queue, field: str, v
 
 async def test_a_running_job_counts_as_processing(working: Queue) -> None:
     handle = await working.enqueue(hold)
-
-    async def runs() -> None:
-        while (await handle.info()).status != "processing":
-            await asyncio.sleep(0)
-
-    await asyncio.wait_for(runs(), 10)
+    await runs(handle)
     assert await statuses(working) == {"processing": 1}
     assert [job.id for job in (await working.list_jobs(status="processing")).jobs] == [handle.id]
     await handle.cancel()

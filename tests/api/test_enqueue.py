@@ -21,7 +21,7 @@ from jobmill import (
     job,
 )
 from tests.api.conftest import MakeQueue
-from tests.api.jobs import HOUR, Email, broken, echo, echoes, hold, send, statuses, watched
+from tests.api.jobs import HOUR, Email, broken, echo, echoes, hold, runs, send, statuses, watched
 from tests.waiting import eventually
 
 
@@ -38,9 +38,7 @@ async def finished(queue: Queue, handle: Any, end: str) -> None:
 
 
 async def eventually_ended(queue: Queue, job_id: str) -> None:
-    with_deadline = asyncio.timeout(10)
-    async with with_deadline:
-        await queue.wait_for_end(job_id, None)
+    await queue.wait_for_end(job_id, 10)
 
 
 async def test_what_enqueue_gives_is_the_job_in_the_store(queue: Queue) -> None:
@@ -58,7 +56,8 @@ async def test_what_enqueue_gives_is_the_job_in_the_store(queue: Queue) -> None:
     assert not handle.deduplicated
     assert (info.attempts, info.max_attempts, info.lapses, info.priority) == (0, 1, 0, 0)
     assert (info.unique_key, info.metadata, info.errors, info.logs) == (None, {}, [], [])
-    assert info.started_at is info.completed_at is info.duration is info.error is None
+    unset = (info.started_at, info.completed_at, info.duration, info.error)
+    assert unset == (None, None, None, None)
     assert before <= info.enqueued_at == info.created_at <= info.run_at
     assert info.run_at <= datetime.now(UTC) + timedelta(seconds=1)
 
@@ -208,14 +207,7 @@ async def test_a_held_key_gives_the_handle_of_its_holder(queue: Queue) -> None:
 async def test_a_running_job_holds_its_key(queue: Queue) -> None:
     first = await queue.enqueue(hold, unique_key="one")
     queue.process()
-    running = asyncio.Event()
-
-    async def look() -> None:
-        while (await first.info()).status != "processing":
-            await asyncio.sleep(0)
-        running.set()
-
-    await asyncio.wait_for(look(), 10)
+    await runs(first)
     assert (await queue.enqueue(hold, unique_key="one")).id == first.id
     await first.cancel()
 
@@ -356,17 +348,18 @@ async def test_an_option_that_is_chosen_as_its_default_is_chosen(make_queue: Mak
 
 # -- at the door ------------------------------------------------------------------------------
 
-BAD_OPTIONS: list[tuple[str, Any]] = [
-    *(("delay", bad) for bad in (-1, float("nan"), float("inf"), "5", True, 1e10, [])),
-    *(("run_at", bad) for bad in (datetime(2030, 1, 1), 5, "now")),  # noqa: DTZ001
-    *(("priority", bad) for bad in (1.5, "1", True, 2**31, -(2**31) - 1)),
-    *(("max_attempts", bad) for bad in (0, -1, 1.5, True, "2", 2**31)),
-    *(("timeout", bad) for bad in (0, -1, float("nan"), "5", True)),
-    *(("unique_key", bad) for bad in ("", "x" * 501, 3, b"k", "\ud800")),
-    *(("job_id", bad) for bad in ("", "x" * 201, "a b", "a/b", "a\n", "é", 3, "\0")),
-    *(("metadata", bad) for bad in ([], {"a": 1}, {1: "a"}, {"a": "x" * 20_000}, {"\ud800": ""})),
-    ("wake", 1),
-]
+BAD_VALUES: dict[str, list[Any]] = {
+    "delay": [-1, float("nan"), float("inf"), "5", True, 1e10, []],
+    "run_at": [datetime(2030, 1, 1), 5, "now"],  # noqa: DTZ001
+    "priority": [1.5, "1", True, 2**31, -(2**31) - 1],
+    "max_attempts": [0, -1, 1.5, True, "2", 2**31],
+    "timeout": [0, -1, float("nan"), "5", True],
+    "unique_key": ["", "x" * 501, 3, b"k", "\ud800"],
+    "job_id": ["", "x" * 201, "a b", "a/b", "a\n", "é", 3, "\0"],
+    "metadata": [[], {"a": 1}, {1: "a"}, {"a": "x" * 20_000}, {"\ud800": ""}],
+    "wake": [1],
+}
+BAD_OPTIONS = [(field, bad) for field, some in BAD_VALUES.items() for bad in some]
 
 
 @pytest.mark.parametrize(("field", "value"), BAD_OPTIONS)

@@ -19,7 +19,7 @@ from tests.api.conftest import MakeQueue
 from tests.api.jobs import HOUR, echo, echoes, statuses, watched
 from tests.waiting import eventually
 
-# -- gathering ----------------------------------------------------------------------------------
+# -- gathering
 
 
 async def test_concurrent_enqueues_go_together(make_queue: MakeQueue) -> None:
@@ -116,12 +116,11 @@ async def test_a_store_that_cannot_be_opened_also_names_the_job_ids(
     with pytest.raises(StoreUnavailable) as down:
         await queue.enqueue_many(echoes(3))
     assert len(down.value.job_ids) == 3
-    first, second = await asyncio.gather(
-        queue.enqueue(echo, job_id="a"), queue.enqueue(echo, job_id="b"), return_exceptions=True
+    told: list[Any] = await asyncio.gather(
+        *(queue.enqueue(echo, job_id=each) for each in "ab"), return_exceptions=True
     )
-    assert isinstance(first, StoreUnavailable)
-    assert isinstance(second, StoreUnavailable)
-    assert (first.job_ids, second.job_ids) == (("a",), ("b",))
+    assert [type(each) for each in told] == [StoreUnavailable] * 2
+    assert [each.job_ids for each in told] == [("a",), ("b",)]
     with pytest.raises(StoreUnavailable) as down:
         await asyncio.to_thread(queue.enqueue_sync, echo, job_id="sync")
     assert down.value.job_ids == ("sync",)
@@ -145,7 +144,7 @@ async def test_the_sending_runs_in_a_fresh_context(make_queue: MakeQueue) -> Non
     await queue.close()
 
 
-# -- other loops and threads ----------------------------------------------------------------------
+# -- other loops and threads
 
 
 async def test_calls_from_other_loops_are_passed_home(make_queue: MakeQueue) -> None:
@@ -201,7 +200,7 @@ def test_a_home_that_ends_with_a_call_under_way_tells_its_caller(make_queue: Mak
     with ThreadPoolExecutor() as threads:
         ended = threads.submit(asyncio.run, home())
         assert at_home.wait(10)
-        called = threads.submit(asyncio.run, queue.enqueue(echo, job_id="one"))  # type: ignore[arg-type]
+        called = threads.submit(asyncio.run, queue.enqueue(echo, job_id="one"))
         assert sent.wait(10)
         ended.result(10)
         with pytest.raises(StoreUnavailable) as told:
@@ -236,7 +235,7 @@ async def test_a_queue_closes_at_the_end_of_its_with(make_queue: MakeQueue) -> N
     del worker
 
 
-# -- enqueue_sync -----------------------------------------------------------------------------------
+# -- enqueue_sync
 
 
 def test_enqueue_sync_is_for_code_without_a_loop(make_queue: MakeQueue) -> None:

@@ -23,7 +23,7 @@ from jobmill import (
     job,
 )
 from tests.api.conftest import MakeQueue
-from tests.api.jobs import HOUR, Email, broken, data, echo, hold, reply, watched
+from tests.api.jobs import HOUR, Email, broken, data, echo, hold, reply, runs, watched
 from tests.waiting import eventually
 
 SOON = 10
@@ -94,12 +94,7 @@ async def test_a_job_that_cancels_itself_raises_with_the_reason(working: Queue) 
 
 async def test_a_running_job_that_is_cancelled_raises_with_the_reason(working: Queue) -> None:
     handle = await working.enqueue(hold)
-
-    async def runs() -> None:
-        while (await handle.info()).status != "processing":
-            await asyncio.sleep(0)
-
-    await asyncio.wait_for(runs(), SOON)
+    await runs(handle)
     assert await handle.cancel("stop it")
     assert await handle.cancel("again")
     with pytest.raises(JobCancelled) as cancelled:
@@ -161,10 +156,10 @@ async def waits(handle: Any) -> asyncio.Task[Any]:
 
 
 async def test_a_waiter_is_told_of_a_delete(lazy: Queue) -> None:
-    for drop in (lambda job_id: lazy.delete(job_id), lambda _: lazy.clear()):
+    for verb in ("delete", "clear"):
         handle = await lazy.enqueue(echo)
         task = await waits(handle)
-        await drop(handle.id)
+        assert await (lazy.delete(handle.id) if verb == "delete" else lazy.clear()) == 1
         with pytest.raises(JobNotFound):
             await task
 
@@ -237,7 +232,6 @@ async def test_a_store_that_is_away_is_waited_for(
     make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue, _ = watched(make_queue(poll_interval=0.01))
-    queue.poll_interval  # noqa: B018
     handle = await queue.enqueue(echo.call(1))
     line = queue._home._line
     assert line is not None

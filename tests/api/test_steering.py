@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 
 from jobmill import ConfigError, JobHandle, Queue
 from tests.api.conftest import MakeQueue
-from tests.api.jobs import HOUR, Email, broken, echo, echoes, hold, send, statuses
+from tests.api.jobs import HOUR, Email, broken, echo, echoes, hold, runs, send, statuses
 
 
 async def running(queue: Queue) -> JobHandle[None]:
@@ -17,12 +16,7 @@ async def running(queue: Queue) -> JobHandle[None]:
     handle = await queue.enqueue(hold, priority=-100)
     if queue._worker is None:
         queue.process()
-
-    async def runs() -> None:
-        while (await handle.info()).status != "processing":
-            await asyncio.sleep(0)
-
-    await asyncio.wait_for(runs(), 10)
+    await runs(handle)
     return handle
 
 
@@ -110,11 +104,11 @@ async def test_delete_removes_what_does_not_run(queue: Queue) -> None:
         assert await queue.delete(handle.id)
         assert not await queue.delete(handle.id)
         assert await queue.get_job(handle.id) is None
-    runs = await running(queue)
-    assert not await queue.delete(runs.id)
-    assert await runs.cancel()
-    assert await ended(queue, runs) == "cancelled"
-    assert await queue.delete(runs.id)
+    held = await running(queue)
+    assert not await queue.delete(held.id)
+    assert await held.cancel()
+    assert await ended(queue, held) == "cancelled"
+    assert await queue.delete(held.id)
     assert await statuses(queue) == {}
 
 
@@ -144,10 +138,10 @@ async def test_many_are_more_than_a_page(queue: Queue) -> None:
 
 
 async def test_many_that_run_are_asked_to_cancel(queue: Queue) -> None:
-    runs = await running(queue)
+    held = await running(queue)
     assert await queue.delete_many() == await queue.clear() == 0
     assert await queue.cancel_many(status="processing") == 1
-    assert await ended(queue, runs) == "cancelled"
+    assert await ended(queue, held) == "cancelled"
 
 
 async def test_retry_many_is_for_the_failed_unless_told_otherwise(queue: Queue) -> None:
@@ -185,14 +179,14 @@ async def test_many_are_deleted_by_status_and_name(queue: Queue) -> None:
 
 
 async def test_clear_drops_all_but_what_runs(queue: Queue) -> None:
-    runs = await running(queue)
+    held = await running(queue)
     await queue.pause()
     await queue.enqueue_many(echoes(5))
     await queue.enqueue_many(echoes(5), delay=HOUR)
     await (await queue.enqueue(echo)).cancel()
     assert await queue.clear() == 11
     assert await statuses(queue) == {"processing": 1}
-    await runs.cancel()
+    await held.cancel()
 
 
 async def test_steering_is_of_one_queue(make_queue: MakeQueue) -> None:

@@ -135,7 +135,7 @@ class Flaky:
 
     def __getattr__(self, verb: str) -> Any:
         found = getattr(self.inner, verb)
-        if verb not in {"claim", "move", "renew", "add", "get", "reserve"}:
+        if verb not in {"open", "claim", "move", "renew", "add", "get", "reserve"}:
             return found
 
         async def call(*args: Any, **options: Any) -> Any:

@@ -320,7 +320,7 @@ async def test_a_result_that_is_no_json_fails_without_retry(queue: Queue) -> Non
 
 async def test_a_result_that_is_too_large_fails_without_retry(queue: Queue) -> None:
     async def handler(ctx: JobContext[Any]) -> str:
-        return "x" * ctx.payload
+        return "x" * int(ctx.payload)
 
     job = define(handler, retries=3)
     queue.process()
@@ -410,8 +410,8 @@ async def test_a_traceback_begins_at_the_users_code(queue: Queue) -> None:
     def in_thread(ctx: JobContext[Any]) -> None:
         raise ValueError("here")
 
-    async def layer(ctx: JobContext[Any], next: Any) -> Any:
-        return await next()
+    async def layer(ctx: JobContext[Any], inner: Any) -> Any:
+        return await inner()
 
     queue.process()
     for handler in (on_loop, in_thread):

@@ -176,10 +176,11 @@ async def test_the_last_hundred_lines_of_the_log_are_kept(queue: Queue) -> None:
 
 async def test_threads_of_a_handler_may_log_at_once(queue: Queue) -> None:
     def handler(ctx: JobContext[Any]) -> None:
-        threads = [
-            threading.Thread(target=lambda n=n: [ctx.log(f"{n}") for _ in range(20)])
-            for n in range(4)
-        ]
+        def talk(n: int) -> None:
+            for _ in range(20):
+                ctx.log(f"{n}")
+
+        threads = [threading.Thread(target=talk, args=(n,)) for n in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -28,10 +28,10 @@ Next = Callable[[], Awaitable[Any]]
 
 
 def layer(name: str, log: list[str]) -> JobMiddleware:
-    async def middleware(ctx: JobContext[Any], next: Next) -> Any:
+    async def middleware(ctx: JobContext[Any], inner: Next) -> Any:
         log.append(f"{name} in")
         try:
-            return await next()
+            return await inner()
         finally:
             log.append(f"{name} out")
 
@@ -63,8 +63,8 @@ async def test_next_may_be_called_more_than_once_and_runs_all_inside_each_time(
 ) -> None:
     log: list[str] = []
 
-    async def twice(ctx: JobContext[Any], next: Next) -> Any:
-        return [await next(), await next()]
+    async def twice(ctx: JobContext[Any], inner: Next) -> Any:
+        return [await inner(), await inner()]
 
     async def handler(ctx: JobContext[Any]) -> Any:
         return len(log)
@@ -75,7 +75,7 @@ async def test_next_may_be_called_more_than_once_and_runs_all_inside_each_time(
 
 
 async def test_next_may_be_left_out_and_its_result_replaced(queue: Queue) -> None:
-    async def cached(ctx: JobContext[Any], next: Next) -> Any:
+    async def cached(ctx: JobContext[Any], inner: Next) -> Any:
         return "cached"
 
     async def handler(ctx: JobContext[Any]) -> str:
@@ -86,10 +86,10 @@ async def test_next_may_be_left_out_and_its_result_replaced(queue: Queue) -> Non
 
 
 async def test_middleware_that_raises_fails_the_attempt(queue: Queue) -> None:
-    async def flaky(ctx: JobContext[Any], next: Next) -> Any:
+    async def flaky(ctx: JobContext[Any], inner: Next) -> Any:
         if ctx.attempt == 1:
             raise OSError("middleware")
-        return await next()
+        return await inner()
 
     async def handler(ctx: JobContext[Any]) -> int:
         return ctx.attempt
@@ -101,9 +101,9 @@ async def test_middleware_that_raises_fails_the_attempt(queue: Queue) -> None:
 
 
 async def test_middleware_may_limit_the_time_of_a_thread(queue: Queue) -> None:
-    async def limited(ctx: JobContext[Any], next: Next) -> Any:
+    async def limited(ctx: JobContext[Any], inner: Next) -> Any:
         async with asyncio.timeout(0.05):
-            return await next()
+            return await inner()
 
     over = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -256,7 +256,7 @@ async def test_an_abort_ends_the_tries_of_the_retry_middleware(queue: Queue) -> 
 @pytest.mark.parametrize(
     ("make", "field"),
     [
-        (lambda: create_rate_limit_middleware(), "max_per_second"),
+        (create_rate_limit_middleware, "max_per_second"),
         (lambda: create_rate_limit_middleware(max_per_second=0), "max_per_second"),
         (lambda: create_rate_limit_middleware(max_per_minute=1.5), "max_per_minute"),  # type: ignore[arg-type]
         (lambda: create_rate_limit_middleware(max_per_second=1, key=""), "key"),
@@ -336,8 +336,8 @@ async def test_jobs_that_wait_are_moved_once_and_not_polled(make_queue: Any) -> 
     asked: list[str] = []
     limit: Any = create_rate_limit_middleware(max_per_second=5)
 
-    async def counted(ctx: JobContext[Any], next: Next) -> Any:
-        return await limit(ctx, next)
+    async def counted(ctx: JobContext[Any], inner: Next) -> Any:
+        return await limit(ctx, inner)
 
     async def gate(ctx: JobContext[Any]) -> float:
         asked.append(ctx.job_id)

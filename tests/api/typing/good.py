@@ -217,3 +217,9 @@ async def enqueues(queue: Queue, **options: Unpack[EnqueueOptions]) -> None:
     assert_type(await queue.enqueue(send_email, Email("a"), **options), JobHandle[str])
     wide: list[Call[object]] = [resize.call("a"), crunch.call(1)]
     assert_type(await queue.enqueue(wide[0], metadata={"from": "test"}), JobHandle[object])
+    many = await queue.enqueue_many([resize.call("a"), resize.call("b")], priority=1)
+    assert_type(many, list[JobHandle[bytes]])
+    assert_type(queue.enqueue_sync(send_email, Email("a")), JobHandle[str])
+    assert_type(queue.enqueue_sync(crunch.call(1), tx=object()), JobHandle[float])
+    assert_type(queue.enqueue_sync(tidy), JobHandle[int])
+    assert_type(await handle.cancel("reason"), bool)

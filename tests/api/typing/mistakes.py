@@ -107,3 +107,9 @@ async def enqueues(queue: Queue) -> None:
     await queue.enqueue("send_email", Email("a"))  # E: a job, not its name
     length: int = await (await queue.enqueue(fetch.call("a"))).result()  # E: the result is text
     print(length)
+    await queue.enqueue_many([resize])  # E: calls, not jobs
+    await queue.enqueue_many([resize.call("a")], delay="5")  # E: seconds are no text
+    queue.enqueue_sync(send_email, {"to": "a"})  # E: the payload is an Email
+    queue.enqueue_sync(sweep, 3)  # E: the job takes none
+    await queue.list_jobs(status="done")  # E: there is no such status
+    await queue.pause(send_email)  # E: a job by its name

@@ -1,0 +1,187 @@
+"""The store goes away and comes back: outcomes are kept, nothing runs twice, the worker stays."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from jobmill import JobContext, Worker, create_rate_limit_middleware
+from jobmill.queue import Queue
+from tests.api.running.kit import define, ended, flaky, record_of, until
+
+
+async def test_outcomes_are_kept_until_the_store_is_back(make_queue: Any) -> None:
+    queue, faults = flaky(make_queue())
+    go_on = asyncio.Event()
+    runs: list[str] = []
+
+    async def handler(ctx: JobContext[Any]) -> Any:
+        runs.append(ctx.job_id)
+        await go_on.wait()
+        return ctx.payload
+
+    job = define(handler)
+    queue.process()
+    handles = await queue.enqueue_many([job.call(n) for n in range(3)])
+    await until(lambda: len(runs) == 3)
+    faults.away |= {"claim", "move", "renew"}
+    go_on.set()
+    before = faults.count("claim")
+    await until(lambda: faults.count("claim") >= before + 3)
+    for handle in handles:
+        assert (await record_of(queue, handle.id)).state == "processing"
+    faults.away.clear()
+    for n, handle in enumerate(handles):
+        info = await ended(queue, handle)
+        assert (info.status, info.result, info.attempts) == ("completed", n, 1)
+    assert len(runs) == 3
+    assert await (await queue.enqueue(define(_probe))).result(15) == "alive"
+    await queue.shutdown()
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+async def test_the_lost_reply_of_a_claim_is_collected(make_queue: Any, lost: int) -> None:
+    queue, faults = flaky(make_queue(concurrency=3))
+    runs: list[str] = []
+
+    async def handler(ctx: JobContext[Any]) -> None:
+        runs.append(ctx.job_id)
+
+    job = define(handler)
+    handles = await queue.enqueue_many([job.call() for _ in range(7)])
+    faults.lost["claim"] = lost
+    queue.process()
+    for handle in handles:
+        info = await ended(queue, handle)
+        assert (info.status, info.attempts, info.lapses) == ("completed", 1, 0)
+    assert sorted(runs) == sorted(handle.id for handle in handles)
+    wants = [args[0] for verb, args in faults.calls if verb == "claim"][: lost + 1]
+    assert len({want.token for want in wants}) == 1
+    assert [want.repeat for want in wants] == [False] + [True] * lost
+    await queue.shutdown()
+
+
+async def test_the_lost_reply_of_a_settle_is_harmless(make_queue: Any) -> None:
+    queue, faults = flaky(make_queue())
+    runs: list[str] = []
+
+    async def handler(ctx: JobContext[Any]) -> str:
+        runs.append(ctx.job_id)
+        faults.lost["claim"] = 2
+        if ctx.payload == "retry" and ctx.attempt == 1:
+            raise ValueError
+        return "done"
+
+    job = define(handler)
+    worker = queue.process()
+    (feed,) = await until(lambda: worker._feeds)
+    for payload, attempts in (("once", 1), ("retry", 2)):
+        assert feed.runner.faults["stale settle"] == 0
+        info = await ended(queue, await queue.enqueue(job, payload))
+        assert (info.status, info.attempts) == ("completed", attempts)
+        assert len(info.errors) == attempts - 1
+    assert len(runs) == 3
+    await queue.shutdown()
+
+
+async def test_the_lost_reply_of_a_last_settle_is_harmless(make_queue: Any) -> None:
+    queue, faults = flaky(make_queue())
+    go_on = asyncio.Event()
+
+    async def handler(ctx: JobContext[Any]) -> str:
+        await go_on.wait()
+        return "done"
+
+    queue.process()
+    handle = await queue.enqueue(define(handler))
+
+    async def runs() -> bool:
+        return (await handle.info()).status == "processing"
+
+    await until(runs)
+    queue.stop()
+    faults.lost |= {"claim": 1, "move": 1}
+    go_on.set()
+    await queue.shutdown()
+    assert (await handle.info()).result == "done"
+    await queue.close()
+
+
+async def test_a_worker_waits_for_a_store_that_is_away_at_its_start(make_queue: Any) -> None:
+    queue, faults = flaky(make_queue())
+    handle = await queue.enqueue(define(_probe))
+    faults.away |= {"open"}
+    worker = Worker(queue)
+    running = asyncio.create_task(worker.run())
+    await until(lambda: faults.count("open") >= 3)
+    assert not running.done()
+    faults.away.clear()
+    assert await handle.result(15) == "alive"
+    await worker.stop()
+    await running
+    await queue.close()
+
+
+async def test_a_claim_that_fails_otherwise_is_logged_and_tried_again(
+    make_queue: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("jobmill.feed._MAX_PAUSE", 0.01)
+    queue: Queue = make_queue()
+    handle = await queue.enqueue(define(_probe))
+    worker = queue.process()
+    (feed,) = await until(lambda: worker._feeds)
+    claim, failures = feed.store.claim, [RuntimeError("a bug"), KeyError("another")]
+
+    async def broken(*args: Any, **options: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await claim(*args, **options)
+
+    feed.store.claim = broken
+    await queue.enqueue(define(_probe))
+    await until(lambda: not failures)
+    assert await (await queue.enqueue(define(_probe))).result(15) == "alive"
+    assert await handle.result(15) == "alive"
+    assert feed.runner.faults["claim"] == 2
+
+
+async def test_one_queue_whose_store_is_away_does_not_stop_the_other(make_queue: Any) -> None:
+    broken, faults = flaky(make_queue("broken"))
+    sound: Queue = make_queue("sound")
+    worker = Worker([broken, sound], concurrency=4)
+    running = asyncio.create_task(worker.run())
+    job = define(_probe)
+    assert await (await broken.enqueue(job)).result(15) == "alive"
+    faults.away |= {"claim", "move", "renew"}
+    before = faults.count("claim")
+    await until(lambda: faults.count("claim") >= before + 2)
+    for _ in range(10):
+        assert await (await sound.enqueue(job)).result(5) == "alive"
+    faults.away.clear()
+    assert await (await broken.enqueue(job)).result(15) == "alive"
+    await worker.stop()
+    await running
+    await broken.close()
+
+
+async def test_a_gate_that_cannot_reach_the_store_puts_the_run_off_unspent(
+    make_queue: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobmill.runner.GATE_RETRY", 0.05)
+    queue, faults = flaky(make_queue())
+    faults.away |= {"reserve"}
+    job = define(_probe, middleware=create_rate_limit_middleware(max_per_second=100), retries=0)
+    queue.process()
+    handle = await queue.enqueue(job)
+    await until(lambda: faults.count("reserve") >= 3)
+    faults.away.clear()
+    assert await handle.result(15) == "alive"
+    info = await handle.info()
+    assert (info.attempts, info.errors) == (1, [])
+    await queue.shutdown()
+
+
+async def _probe(ctx: JobContext[Any]) -> str:
+    return "alive"
