@@ -29,6 +29,7 @@ from tests.sim.world import Outcome, told
 
 ODDS = Odds(lose_request=0.02, lose_reply=0.02, crash=0.002, slow=0.02, slow_delay=2.5)
 LATE = Odds(slow=0.3, slow_delay=20.0, slow_verbs=("claim",))
+SLOW = Odds(slow=0.2, slow_delay=20.0)
 LOSSES = Odds(lose_request=0.05, lose_reply=0.05, slow=0.05, slow_delay=1.0)
 
 
@@ -77,6 +78,11 @@ def run_late(seed: int) -> Outcome:
     return run(open_memory, seed, LATE)
 
 
+def run_slow(seed: int) -> Outcome:
+    """Any call may take longer than a lease."""
+    return run(open_memory, seed, SLOW)
+
+
 def run_lossy(seed: int) -> Outcome:
     """As `run`, without death, frost, outage or a clock that jumps; a lapse is a violation."""
 
@@ -114,8 +120,11 @@ def test_the_invariants_hold_on_sqlite(seed: int, open_sqlite: MakeStore) -> Non
 
 
 @pytest.mark.parametrize("seed", seeds(20))
-def test_the_invariants_hold_where_claims_are_answered_late(seed: int) -> None:
-    outcome = run_late(seed)
+@pytest.mark.parametrize("run_once", [run_late, run_slow])
+def test_the_invariants_hold_on_a_store_slower_than_a_lease(
+    run_once: Callable[[int], Outcome], seed: int
+) -> None:
+    outcome = run_once(seed)
     # No stop waits as long as such an answer takes.
     broken = [violation for violation in outcome.violations if violation.invariant != "I12"]
     assert not broken, told(outcome)
