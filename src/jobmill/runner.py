@@ -298,7 +298,7 @@ class Runner:
         if isinstance(error, Retry | Snooze) and error.delay is not None:
             try:
                 delay = _seconds(error.delay)
-            except ConfigError as wrong:
+            except (ConfigError, TypeError) as wrong:
                 error = wrong
         if isinstance(error, Snooze):
             if error.reason:
@@ -439,8 +439,7 @@ _ODD_FAILURES: Final = (asyncio.CancelledError, SystemExit)
 def _seconds(delay: float | timedelta) -> float:
     """The delay of a Retry or a Snooze; an instant that is past means now."""
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
-    past = isinstance(seconds, int | float) and seconds < 0  # pyright: ignore[reportUnnecessaryIsInstance]
-    return 0.0 if past else check_duration("delay", seconds)
+    return check_duration("delay", max(seconds, 0.0))
 
 
 def failure_of(run: Run, error: BaseException) -> Failure:
