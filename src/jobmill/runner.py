@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
@@ -59,7 +59,7 @@ from jobmill.states import (
 )
 
 if TYPE_CHECKING:
-    from jobmill.deadlines import Deadlines
+    from jobmill.deadlines import Deadline, Deadlines
     from jobmill.options import JobOptions
     from jobmill.queue import Queue
 
@@ -189,9 +189,10 @@ class Runner:
         """Run `before_run`, middleware and handler under the timeout: a result or an error."""
         loop = asyncio.get_running_loop()
         timeout = run.claim.policy.timeout
-        deadline = timeout and self._deadlines.add(
-            loop.time() + timeout, partial(self._abort, run, "timeout")
-        )
+        deadline: Deadline | None = None
+        if timeout is not None:
+            abort = partial(self._abort, run, "timeout")
+            deadline = self._deadlines.add(loop.time() + timeout, abort)
         run.cuttable = True
         try:
             if run.signal.aborted:
@@ -210,7 +211,7 @@ class Runner:
             return None, error
         finally:
             run.cuttable = False
-            if deadline:
+            if deadline is not None:
                 deadline.lift()
 
     def _look_at(self, run: Run, error: BaseException) -> None:
@@ -428,7 +429,7 @@ _ODD_FAILURES: Final = (asyncio.CancelledError, SystemExit)
 
 def _seconds(delay: float | timedelta) -> float:
     """The delay of a Retry or a Snooze; an instant that is past means now."""
-    seconds: object = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    seconds = cast("object", delay.total_seconds() if isinstance(delay, timedelta) else delay)
     return check_duration("delay", max(seconds, 0) if isinstance(seconds, int | float) else seconds)
 
 
