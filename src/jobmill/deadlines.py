@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable
+from contextvars import Context
 from itertools import count
 from typing import Final
 
@@ -43,6 +44,8 @@ class Deadlines:
         self._dead = 0
         self._order = count()
         self._timer: asyncio.TimerHandle | None = None
+        # A timer outlives the run that set it, and must not keep the run's context alive.
+        self._context = Context()
 
     def add(self, at: float, callback: Callable[[], None]) -> Deadline:
         """Call back at the instant `at` of the loop's clock, or soon after."""
@@ -69,7 +72,10 @@ class Deadlines:
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(self._heap[0].at, self._fire) if self._heap else None
+            self._timer = None
+        if self._heap:
+            at = self._heap[0].at
+            self._timer = self._loop.call_at(at, self._fire, context=self._context)
 
     def _fire(self) -> None:
         self._timer = None

@@ -208,7 +208,8 @@ class Renewer:
         return f"the job {blocking.get_name()}" if blocking else "a callback"
 
     def _stack(self) -> str:
-        frames = sys._current_frames()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  documented
+        # The documented way, whatever its name says.
+        frames = sys._current_frames()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         frame = frames.get(self._loop_thread)
         return "".join(traceback.format_stack(frame)) if frame else ""
 

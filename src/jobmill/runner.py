@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
@@ -200,8 +200,8 @@ class Runner:
         timeout = run.claim.policy.timeout
         deadline: Deadline | None = None
         if timeout is not None:
-            due = loop.time() + timeout
-            deadline = self._deadlines.add(due, partial(self._abort, run, "timeout"))
+            abort = partial(self._abort, run, "timeout")
+            deadline = self._deadlines.add(loop.time() + timeout, abort)
         run.cuttable = True
         try:
             if run.signal.aborted:
@@ -298,7 +298,7 @@ class Runner:
         if isinstance(error, Retry | Snooze) and error.delay is not None:
             try:
                 delay = _seconds(error.delay)
-            except (ConfigError, TypeError) as wrong:
+            except ConfigError as wrong:
                 error = wrong
         if isinstance(error, Snooze):
             if error.reason:
@@ -315,7 +315,7 @@ class Runner:
         retryable = isinstance(error, Retry) or (
             not isinstance(error, Fail)
             and not matches(error, plan.options.fail_on)
-            and (matches(error, plan.options.retry_on) or isinstance(error, _ODD_FAILURES))
+            and (matches(error, plan.options.retry_on) or matches(error, _ODD_FAILURES))
         )
         decide = after_timeout if run.signal.reason == "timeout" else after_failure
         if delay is None:
@@ -438,8 +438,8 @@ _ODD_FAILURES: Final = (asyncio.CancelledError, SystemExit)
 
 def _seconds(delay: float | timedelta) -> float:
     """The delay of a Retry or a Snooze; an instant that is past means now."""
-    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
-    return check_duration("delay", max(seconds, 0.0))
+    seconds = cast("object", delay.total_seconds() if isinstance(delay, timedelta) else delay)
+    return check_duration("delay", max(seconds, 0) if isinstance(seconds, int | float) else seconds)
 
 
 def failure_of(run: Run, error: BaseException) -> Failure:

@@ -133,5 +133,5 @@ async def statuses(queue: Queue) -> dict[str, int]:
 async def runs(handle: JobHandle[Any]) -> None:
     """Return once the job runs."""
     async with asyncio.timeout(10):
-        while (await handle.info()).status != "processing":  # noqa: ASYNC110  nothing tells
+        while (await handle.info()).status != "processing":
             await asyncio.sleep(0)

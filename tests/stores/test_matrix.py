@@ -57,7 +57,7 @@ async def look(store: Store) -> Record:
     return record
 
 
-def expected(before: Record, move: Move) -> tuple[Moved, Record]:  # noqa: C901  as the table
+def expected(before: Record, move: Move) -> tuple[Moved, Record]:
     """What the table says of a move, by the words of its rows alone."""
     nothing = before
     if move.event in NEEDS_TOKEN:
@@ -117,7 +117,7 @@ def expected(before: Record, move: Move) -> tuple[Moved, Record]:  # noqa: C901 
 
 
 @pytest.mark.parametrize(("event", "state", "token", "asked"), CASES)
-async def test_the_table_decides(  # noqa: PLR0917  pytest names them
+async def test_the_table_decides(
     opener: Opener, tmp_path: Path, event: Event, state: State, token: Token, asked: bool
 ) -> None:
     store = await opener(tmp_path, StillClock())

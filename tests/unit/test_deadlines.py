@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context, ContextVar
 
 import pytest
 from hypothesis import given, strategies as st
@@ -14,11 +15,13 @@ class Loop:
     def __init__(self) -> None:
         self.now = 0.0
         self.timers: list[Timer] = []
+        self.contexts: list[Context] = []
 
     def time(self) -> float:
         return self.now
 
-    def call_at(self, at: float, callback: object) -> Timer:
+    def call_at(self, at: float, callback: object, *, context: Context) -> Timer:
+        self.contexts.append(context)
         timer = Timer(at, callback)
         self.timers.append(timer)
         return timer
@@ -109,6 +112,14 @@ def test_the_lifted_are_dropped_when_they_are_most() -> None:
     assert len(kept) == 3
     assert deadlines._heap == []
     assert deadlines._dead == 0
+
+
+def test_a_timer_does_not_keep_the_context_of_who_set_it() -> None:
+    loop, deadlines = make()
+    var: ContextVar[str] = ContextVar("var")
+    var.set("of a run")
+    deadlines.add(1.0, lambda: None)
+    assert [var in context for context in loop.contexts] == [False]
 
 
 def test_closing_forgets_all() -> None:

@@ -172,7 +172,7 @@ async def test_a_hostile_memo_never_blocks_the_queue(make_queue: Any) -> None:
         assert claim.id == job_id
         await store.move([Move(event="snooze", job_id=job_id, token=claim.token, memo=memo)])
         worker = queue.process()
-        await until(lambda worker=worker: worker._feeds)
+        await until(lambda: worker._feeds)  # noqa: B023  at once
 
         async def put_off(job_id: str = job_id) -> bool:
             record = await record_of(queue, job_id)

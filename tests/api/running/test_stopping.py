@@ -65,8 +65,10 @@ async def test_shutdown_waits_for_running_jobs(queue: Queue) -> None:
 @pytest.mark.parametrize("kind", ["deaf", "polite", "real"])
 async def test_shutdown_aborts_and_hands_back_unspent(queue: Queue, kind: str) -> None:
     log: list[Any] = []
+    started = asyncio.Event()
 
     async def handler(ctx: JobContext[Any]) -> str:
+        started.set()
         if kind == "deaf":
             await asyncio.Event().wait()
         await ctx.signal.wait()
@@ -81,7 +83,7 @@ async def test_shutdown_aborts_and_hands_back_unspent(queue: Queue, kind: str) -
     )
     queue.process()
     handle = await queue.enqueue(define(handler, hooks=hooks, abort_grace=0.02))
-    await reached(queue, handle, "processing")
+    await started.wait()
     await queue.shutdown(timeout=0.01)
     info = await handle.info()
     if kind == "real":
@@ -233,14 +235,16 @@ async def test_shutdown_returns_beside_a_thread_that_cannot_be_stopped(
         free.wait()
         return "real"
 
+    begun: list[str] = []
+
     async def quick(ctx: JobContext[Any]) -> None:
+        begun.append(ctx.job_id)
         await ctx.signal.wait()
 
     worker = queue.process()
     handle = await queue.enqueue(define(stuck, abort_grace=0.01))
     other = await queue.enqueue(define(quick))
-    await until(started.is_set)
-    await reached(queue, other, "processing")
+    await until(lambda: started.is_set() and begun)
     await asyncio.wait_for(queue.shutdown(timeout=0), 10)
     assert "cannot be stopped" in caplog.text
     assert (await other.info()).status == "completed"
@@ -330,6 +334,8 @@ import asyncio, signal, sys, threading
 from typing import Any
 from jobmill import JobContext, JobHooks, SQLiteQueue, Worker, define_job
 
+started = threading.Event()
+
 def said(what: str) -> None:
     print(what, flush=True)
 
@@ -342,6 +348,7 @@ async def waits(ctx: JobContext[Any]) -> str:
 @define_job(name="stuck", abort_grace=0.05)
 def stuck(ctx: JobContext[Any]) -> str:
     said("started")
+    started.set()
     threading.Event().wait()
     return "never"
 
@@ -360,8 +367,6 @@ async def slow_hook(ctx: JobContext[Any], result: str) -> None:
 async def hooked(ctx: JobContext[Any]) -> str:
     said("started")
     return "real"
-
-started = threading.Event()
 
 @define_job(name="soon")
 def soon(ctx: JobContext[Any]) -> str:
@@ -455,8 +460,7 @@ async def test_a_thread_left_by_a_shutdown_is_handed_back_at_the_very_end(tmp_pa
         async def main() -> None:
             queue.process()
             handle = await queue.enqueue(stuck)
-            while (await handle.info()).status != "processing":
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(started.wait)
             await queue.shutdown(timeout=0)
             said((await handle.info()).status)
         asyncio.run(main())
