@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import reprlib
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextvars import ContextVar
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, assert_never
@@ -22,6 +22,15 @@ LogSink: TypeAlias = Callable[[str, dict[str, Any]], None]
 P_co = TypeVar("P_co", covariant=True)
 
 _FULL = 100.0
+
+
+class Told:
+    """An awaitable with nothing to wait for."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from ()
 
 
 class AbortSignal:
@@ -157,9 +166,13 @@ class JobContext(Generic[P_co]):
         self._log_sink = log_sink
         self.token: str = token
 
-    async def update_progress(self, value: float, note: str | None = None) -> None:
-        """Say how far the job is, from 0 to 100; stored at most once a second and at the end."""
-        await self._progress_sink(_progress(value), _note(note))
+    def update_progress(self, value: float, note: str | None = None) -> Awaitable[None]:
+        """Say how far the job is, from 0 to 100; stored at most once a second and at the end.
+
+        It is said by the call, so that a plain `def` can say it too; to await it waits for the
+        hook `on_progress`.
+        """
+        return self._progress_sink(_progress(value), _note(note))
 
     def log(self, message: str, /, **fields: Any) -> None:
         """Keep a line with the job; the last 100 are kept."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -36,6 +37,8 @@ from jobmill.seams import Seams
 from jobmill.states import STATES, UNFINISHED, Move, State
 from jobmill.store import Added, Moved, NewJob, Query, Record, Store, Window
 from jobmill.worker import Jobs, Worker
+
+log: Final = logging.getLogger("jobmill.worker")
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -225,6 +228,7 @@ class Queue:
         self._working = asyncio.get_running_loop().create_task(
             self._worker.run(), name=f"jobmill worker of {self.name}"
         )
+        self._working.add_done_callback(_report_end)
         return self._worker
 
     def stop(self) -> None:
@@ -241,8 +245,7 @@ class Queue:
         if worker is not None and working is not None:
             await worker.stop(timeout)
             self._worker = self._working = None
-            if working.done():
-                await working
+            await working
         await self.close()
 
     # -- asking -----------------------------------------------------------------------------
@@ -495,6 +498,12 @@ async def _ended_now(job_id: str, line: Line) -> Record | None:
     if record is not None and record.state in UNFINISHED:
         raise TimeoutError
     return record
+
+
+def _report_end(working: asyncio.Task[None]) -> None:
+    """A worker that ends by an error says so at once, not only to who shuts it down."""
+    if not working.cancelled() and (error := working.exception()) is not None:
+        log.error("the worker ended: %s", error, exc_info=error)
 
 
 async def _nothing(line: Line) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 from typing import Any
 
@@ -35,6 +36,7 @@ class Run:
         "dirty",
         "renewed",
         "signal",
+        "telling",
     )
 
     def __init__(self, claim: Claim, clock: Clock, born: float) -> None:
@@ -49,6 +51,8 @@ class Run:
         """Whether there is something to be told to the store."""
         self.renewed: float = born
         """Since when its lease holds, by the clock that counts suspended time."""
+        self.telling: set[asyncio.Future[None] | concurrent.futures.Future[None]] = set()
+        """The calls of `on_progress` that have not ended."""
         self._clock = clock
         self._born = born
         # A handler reports from its thread, or from several.

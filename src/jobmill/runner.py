@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import inspect
 import logging
+import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import msgspec
 
 from jobmill.backoff import chosen_delay, retry_delay
-from jobmill.context import CURRENT, AbortReason, JobContext
+from jobmill.context import CURRENT, AbortReason, JobContext, Told
 from jobmill.errors import (
     Cancel,
     ConfigError,
@@ -161,22 +162,13 @@ class Runner:
     ) -> Move | None:
         claim = run.claim
         result: Any = None
-        error: BaseException | None = None
-        wait = 0.0
-        try:
-            if plan.gates:
-                wait = await first_wait(plan.gates, ctx)
-                await check_lease()
-        except StoreUnavailable:
-            wait = GATE_RETRY
-        except BaseException as caught:  # noqa: BLE001  a gate is part of the run: it fails
-            self._look_at(run, caught)
-            error = caught
+        wait, error = await self._ask_gates(run, plan, ctx, check_lease)
         if wait > 0:
             return after_snooze(claim, wait, untried=True, memo=claim.memo)
-
         if error is None:
             result, error = await self._attempt(run, plan, ctx)
+            for telling in tuple(run.telling):
+                await asyncio.wait([asyncio.wrap_future(telling)])
         try:
             if run.signal.reason == "lease_lost":
                 return None
@@ -191,6 +183,22 @@ class Runner:
             return await self._after_result(run, plan, ctx, result)
         finally:
             await self._hook(ctx, "on_finally", plan.definition.hooks.on_finally)
+
+    async def _ask_gates(
+        self, run: Run, plan: _Plan, ctx: JobContext[Any], check_lease: CheckLease
+    ) -> tuple[float, BaseException | None]:
+        """Seconds that the run has to wait, or what a gate raised."""
+        if not plan.gates:
+            return 0.0, None
+        try:
+            wait = await first_wait(plan.gates, ctx)
+            await check_lease()
+        except StoreUnavailable:
+            return GATE_RETRY, None
+        except BaseException as error:  # noqa: BLE001  a gate is part of the run: it fails
+            self._look_at(run, error)
+            return 0.0, error
+        return wait, None
 
     async def _attempt(
         self, run: Run, plan: _Plan, ctx: JobContext[Any]
@@ -381,9 +389,29 @@ class Runner:
     def _context(self, run: Run, plan: _Plan, payload: Any) -> JobContext[Any]:
         claim = run.claim
 
-        async def report(value: float, note: str | None) -> None:
+        hook = plan.definition.hooks.on_progress
+        loop = asyncio.get_running_loop()
+        here = threading.get_ident()
+        turns = asyncio.Lock()
+
+        async def tell(value: float) -> None:
+            async with turns:
+                await self._hook(ctx, "on_progress", hook, value)
+
+        def report(value: float, note: str | None) -> Awaitable[None]:
             run.report(value, note)
-            await self._hook(ctx, "on_progress", plan.definition.hooks.on_progress, value)
+            if hook is None:
+                return Told()
+            call = tell(value)
+            if threading.get_ident() == here:
+                telling = loop.create_task(call)
+                run.telling.add(telling)
+                telling.add_done_callback(run.telling.discard)
+                return telling
+            elsewhere = asyncio.run_coroutine_threadsafe(call, loop)
+            run.telling.add(elsewhere)
+            elsewhere.add_done_callback(run.telling.discard)
+            return Told()
 
         ctx = JobContext(
             job_id=claim.id,

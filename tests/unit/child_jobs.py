@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import logging
 import operator
@@ -86,8 +85,8 @@ def absent(name: str) -> None:
 def report() -> None:
     ctx = current_context()
     ctx.log("half way", n=3, ratio=0.5, who=Point(1, 2), big=2**80, odd="\ud800", none=None)
-    asyncio.run(ctx.update_progress(50, "half"))
-    asyncio.run(ctx.update_progress(100))
+    ctx.update_progress(50, "half")
+    ctx.update_progress(100)
 
 
 @job(executor="process")

@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
-from jobmill.context import CURRENT, AbortSignal, JobContext
+from jobmill.context import CURRENT, AbortSignal, JobContext, Told
 from jobmill.errors import (
     Cancel,
     DefinitionError,
@@ -133,8 +133,9 @@ class _Channel:
             # Nobody is left for whom to go on.
             _die()
 
-    async def progress(self, value: float, note: str | None) -> None:
+    def progress(self, value: float, note: str | None) -> Awaitable[None]:
         self.send(Progressed(value, note))
+        return Told()
 
     def log(self, message: str, fields: dict[str, Any]) -> None:
         told = {_text(name): _plain(value) for name, value in fields.items()}

@@ -11,7 +11,7 @@ from typing import Any, Final, TypedDict, TypeVar, Unpack, overload
 
 import msgspec
 
-from jobmill.context import AbortSignal, JobContext, LogSink, ProgressSink
+from jobmill.context import AbortSignal, JobContext, LogSink, ProgressSink, Told
 from jobmill.errors import JobFailed, Snooze
 from jobmill.factory import InMemoryQueue
 from jobmill.job import Call, FunctionJob, JobDefinition
@@ -196,8 +196,9 @@ def _call_of(job: JobDefinition[Any, Any] | Call[Any], payload: object) -> Call[
     return job if isinstance(job, Call) else Call(job, payload)
 
 
-async def _no_progress(value: float, note: str | None) -> None:
+def _no_progress(*_: object) -> Awaitable[None]:
     """Forget it."""
+    return Told()
 
 
 def _no_line(message: str, fields: dict[str, Any]) -> None:
