@@ -212,7 +212,11 @@ def never_renews(patch: pytest.MonkeyPatch) -> None:
     async def idle(self: Renewer, held: Held) -> None:
         pass
 
+    async def trust(self: Feed) -> None:
+        pass
+
     patch.setattr(Renewer, "_renew", idle)
+    patch.setattr(Feed, "_hold_late_leases", trust)
 
 
 def forgets_lost_replies(patch: pytest.MonkeyPatch) -> None:
