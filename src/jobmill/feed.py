@@ -118,12 +118,16 @@ class Feed:
 
     async def listen(self) -> None:
         """Wake up whenever the store says that there may be something to do."""
+        loop = asyncio.get_running_loop()
         while True:
+            began = loop.time()
             try:
                 await self.store.wait((JOBS,), self.queue.poll_interval)
             except StoreUnavailable:
                 await asyncio.sleep(_MAX_PAUSE)
-            self.wake.set()
+            if loop.time() - began < self.queue.poll_interval:
+                # Told, and not only at the end of its patience: the loop looks then by itself.
+                self.wake.set()
 
     async def flush(self) -> None:
         """Settle what is left, and claim nothing."""
