@@ -135,6 +135,11 @@ class SyncSide:
         self._lock = threading.Lock()
         self._running: tuple[asyncio.AbstractEventLoop, Home] | None = None
 
+    @property
+    def used(self) -> bool:
+        """Whether its thread runs."""
+        return self._running is not None
+
     def call(self, verb: Callable[[Line], Coroutine[Any, Any, T]]) -> T:
         """Run `verb` in the thread, and wait for it.
 

@@ -388,7 +388,8 @@ class Queue:
     async def close(self) -> None:
         """Let go of the store's connections; jobs stay as they are."""
         await self._home.close()
-        await asyncio.to_thread(self._sync.close)
+        if self._sync.used:
+            await asyncio.to_thread(self._sync.close)
 
     async def __aenter__(self) -> Self:
         await self._home.call(_nothing)
