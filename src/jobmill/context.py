@@ -166,6 +166,10 @@ class JobContext(Generic[P_co]):
         self._log_sink = log_sink
         self.token: str = token
 
+    def tell_progress_to(self, sink: ProgressSink) -> None:
+        """For engines: let `sink` have the progress from now on."""
+        self._progress_sink = sink
+
     def update_progress(self, value: float, note: str | None = None) -> Awaitable[None]:
         """Say how far the job is, from 0 to 100; stored at most once a second and at the end.
 

@@ -19,12 +19,13 @@ from jobmill.context import AbortReason
 from jobmill.deadlines import Deadlines
 from jobmill.errors import ConfigError, StoreUnavailable
 from jobmill.executors import ProcessExecutor, ThreadExecutor
+from jobmill.failures import failure_of
 from jobmill.feed import Feed
 from jobmill.job import JobDefinition
 from jobmill.options import check_duration, check_whole
 from jobmill.renewal import Held, Renewer
 from jobmill.run import Abandoned, Run
-from jobmill.runner import Runner, failure_of
+from jobmill.runner import Runner
 from jobmill.slots import Slots
 from jobmill.states import Claim, after_failure, after_stop
 
