@@ -533,9 +533,10 @@ def _encoded(call: Call[Any], limit: int) -> bytes:
         raise
     except PayloadError as error:
         name = call.job.name
-        if isinstance(call.job, FunctionJob) and not isinstance(call.payload, dict):
+        payload: object = call.payload
+        if isinstance(call.job, FunctionJob) and not isinstance(payload, dict):
             hint = f"{name} takes arguments; enqueue its .call(...)"
-        elif call.payload is None:
+        elif payload is None:
             hint = f"{name} takes a payload; give it after the job"
         else:
             raise
