@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import contextlib
 import logging
 import os
 import platform
@@ -16,7 +15,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmill.context import AbortReason
-from jobmill.deadlines import Deadlines
+from jobmill.deadlines import Deadlines, happens
 from jobmill.errors import ConfigError, StoreUnavailable
 from jobmill.executors import ProcessExecutor, ThreadExecutor
 from jobmill.failures import failure_of
@@ -128,16 +127,14 @@ class Worker:
         self.quiet()
         if self._main is None or self._main.done():
             return
-        if not await self._becomes_idle(timeout):
+        if not await happens(self._slots.idle, timeout):
             await self._abort_all()
         self._settle_until = self._loop.time() + LAST_SETTLE
         self._stir()
         if not self._lingers:
             await asyncio.wait([self._main])
             return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LAST_SETTLE):
-                await self._told.wait()
+        await happens(self._told, LAST_SETTLE)
         self._left.set()
 
     async def _live(self) -> None:
@@ -222,16 +219,17 @@ class Worker:
         for each in loops:
             each.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
-        if self._slots.running:
+        if self._slots.running and not self._lingers:
             await self._abort_all()
         for run in tuple(self._slots.running):
             # Nobody is left to wait for its thread.
             run.cut()
-        await self._becomes_idle(1.0)
+        await happens(self._slots.idle, 1.0)
         for feed in self._feeds:
-            with contextlib.suppress(StoreUnavailable, TimeoutError):
-                async with asyncio.timeout(LAST_SETTLE):
-                    await feed.flush()
+            flush = self._loop.create_task(feed.flush())
+            await asyncio.wait([flush], timeout=LAST_SETTLE)
+            if not flush.cancel() and (error := flush.exception()) is not None:
+                log.warning("%s could not be told all outcomes: %s", feed.queue.name, error)
         self._told.set()
 
     async def _abort_all(self) -> None:
@@ -239,20 +237,16 @@ class Worker:
         grace = max(run.claim.policy.abort_grace for run in self._slots.running)
         for run in tuple(self._slots.running):
             self._abort(run, "shutdown")
-        if await self._becomes_idle(grace + 1.0):
+        if await happens(self._slots.idle, grace + 1.0):
             return
         for run in self._slots.running:
+            if run.abandoned:
+                continue
             run.abandoned = True
             log.warning("%s cannot be stopped; it keeps its lease", _name(run))
         if not self._lingers:
             self._lingers = True
             atexit.register(self._hand_back_at_exit)
-
-    async def _becomes_idle(self, seconds: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._slots.idle.wait()
-        return self._slots.idle.is_set()
 
     def _hand_back_at_exit(self) -> None:
         """The very last act: nothing of this process runs on after it."""

@@ -522,3 +522,36 @@ async def test_ctrl_c_hands_back_unspent(tmp_path: Path, name: str) -> None:
     assert out == "interrupted\n", err
     info, lapses = await look(tmp_path)
     assert (info.status, info.attempts, lapses) == ("pending", 0, 0)
+
+
+@pytest.mark.store("sqlite")
+async def test_ctrl_c_does_not_wait_for_a_thread_that_cannot_be_stopped(tmp_path: Path) -> None:
+    process = script(
+        tmp_path,
+        """
+        import time
+        from jobmill import job
+
+        @job(name="sleeps", retries=0)
+        def sleeps() -> None:
+            said("started")
+            time.sleep(60)
+
+        async def main() -> None:
+            await queue.enqueue(sleeps())
+            await Worker(queue).run()
+        try:
+            asyncio.run(main())
+        except KeyboardInterrupt:
+            said("interrupted")
+        """,
+    )
+    assert process.stdout is not None
+    assert await asyncio.to_thread(process.stdout.readline) == "started\n"
+    os.kill(process.pid, signal.SIGINT)
+    out, err = await asyncio.to_thread(finish, process)
+    assert out == "interrupted\n", err
+    assert err.count("cannot be stopped") == 1, err
+    assert "Traceback" not in err
+    info, lapses = await look(tmp_path)
+    assert (info.status, info.attempts, lapses) == ("pending", 0, 0)
