@@ -21,6 +21,7 @@ from jobmill.executors import ProcessExecutor, ThreadExecutor
 from jobmill.failures import failure_of
 from jobmill.feed import Feed
 from jobmill.job import JobDefinition
+from jobmill.lifespans import EXIT_WITHIN, Lifespans
 from jobmill.options import check_duration, check_whole
 from jobmill.renewal import Held, Renewer
 from jobmill.run import Abandoned, Run
@@ -78,6 +79,7 @@ class Worker:
         self._tokens = (f"{start}.{n}" for n in count(1))
         self._slots = Slots(self.concurrency)
         self._feeds: list[Feed] = []
+        self._lifespans = Lifespans()
         self._settle_until = float("inf")
         self._interrupted: asyncio.Task[None] | None = None
         self._told = asyncio.Event()
@@ -122,19 +124,26 @@ class Worker:
         """Claim no more, wait up to `timeout` seconds for running jobs, hand back the rest.
 
         What cannot be stopped, a thread or a handler that ignores its cancellation, keeps
-        its lease until it, or the process, ends.
+        its lease until it, or the process, ends. A lifespan that is still being entered has
+        `timeout` seconds for it, too.
         """
         self.quiet()
         if self._main is None or self._main.done():
             return
+        if not await happens(self._lifespans.entered, timeout):
+            self._lifespans.give_up()
         if not await happens(self._slots.idle, timeout):
             await self._abort_all()
         self._settle_until = self._loop.time() + LAST_SETTLE
         self._stir()
-        if not self._lingers:
-            await asyncio.wait([self._main])
-            return
-        await happens(self._told, LAST_SETTLE)
+        if self._lingers:
+            await happens(self._told, LAST_SETTLE)
+        else:
+            # For the last outcomes, each lifespan, and what else there is to be closed.
+            last = 2 * LAST_SETTLE + EXIT_WITHIN * len(self._queues)
+            await asyncio.wait([self._main], timeout=last)
+            if not self._main.done():
+                log.warning("the worker does not end; it is left to itself")
         self._left.set()
 
     async def _live(self) -> None:
@@ -150,8 +159,9 @@ class Worker:
                 if not await self._opened(feed):
                     return
                 stack.push_async_callback(feed.store.close)
-                if queue.lifespan is not None:
-                    feed.runner.state = await stack.enter_async_context(queue.lifespan(queue))
+                entered, feed.runner.state = await self._lifespans.enter(queue, stack)
+                if not entered:
+                    return
                 self._feeds.append(feed)
             await self._work()
 
