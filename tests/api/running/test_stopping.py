@@ -624,7 +624,7 @@ async def test_ctrl_c_does_not_wait_for_a_thread_that_cannot_be_stopped(tmp_path
             time.sleep(60)
 
         async def main() -> None:
-            await queue.enqueue(sleeps())
+            await queue.enqueue(sleeps)
             await Worker(queue).run()
         try:
             asyncio.run(main())
