@@ -16,6 +16,7 @@ from typing import Final, assert_never
 
 from jobmill.clock import Clock
 from jobmill.context import AbortReason
+from jobmill.deadlines import happens
 from jobmill.errors import StoreUnavailable
 from jobmill.run import Run
 from jobmill.states import Move
@@ -147,7 +148,7 @@ class Renewer:
                     log.exception("renewing leases of %s failed", held.store.queue)
                 # In steps, since the loop's clock may stand still while the machine sleeps.
                 while (left := began + pause - self._clock.boot()) > 0 and not stopping.is_set():
-                    await _wait(stopping, min(left, 1.0))
+                    await happens(stopping, min(left, 1.0))
         finally:
             await held.store.close()
 
@@ -177,7 +178,7 @@ class Renewer:
         while not stopping.is_set():
             asked = self._clock.boot()
             self._tell(self._answer)
-            await _wait(stopping, step)
+            await happens(stopping, step)
             now = self._clock.boot()
             if self._loop.is_closed():
                 # What it left behind is runs that cannot be stopped.
@@ -217,9 +218,3 @@ class Renewer:
 def _resolve(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import contextlib
 import logging
 import os
 import platform
@@ -16,12 +15,13 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmill.context import AbortReason
-from jobmill.deadlines import Deadlines
+from jobmill.deadlines import Deadlines, happens
 from jobmill.errors import ConfigError, StoreUnavailable
 from jobmill.executors import ProcessExecutor, ThreadExecutor
 from jobmill.failures import failure_of
 from jobmill.feed import Feed
 from jobmill.job import JobDefinition
+from jobmill.lifespans import EXIT_WITHIN, Lifespans
 from jobmill.options import check_duration, check_whole
 from jobmill.renewal import Held, Renewer
 from jobmill.run import Abandoned, Run
@@ -79,6 +79,7 @@ class Worker:
         self._tokens = (f"{start}.{n}" for n in count(1))
         self._slots = Slots(self.concurrency)
         self._feeds: list[Feed] = []
+        self._lifespans = Lifespans()
         self._settle_until = float("inf")
         self._interrupted: asyncio.Task[None] | None = None
         self._told = asyncio.Event()
@@ -123,21 +124,26 @@ class Worker:
         """Claim no more, wait up to `timeout` seconds for running jobs, hand back the rest.
 
         What cannot be stopped, a thread or a handler that ignores its cancellation, keeps
-        its lease until it, or the process, ends.
+        its lease until it, or the process, ends. A lifespan that is still being entered has
+        `timeout` seconds for it, too.
         """
         self.quiet()
         if self._main is None or self._main.done():
             return
-        if not await self._becomes_idle(timeout):
+        if not await happens(self._lifespans.entered, timeout):
+            self._lifespans.give_up()
+        if not await happens(self._slots.idle, timeout):
             await self._abort_all()
         self._settle_until = self._loop.time() + LAST_SETTLE
         self._stir()
-        if not self._lingers:
-            await asyncio.wait([self._main])
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LAST_SETTLE):
-                await self._told.wait()
+        if self._lingers:
+            await happens(self._told, LAST_SETTLE)
+        else:
+            # For the last outcomes, each lifespan, and what else there is to be closed.
+            last = 2 * LAST_SETTLE + EXIT_WITHIN * len(self._queues)
+            await asyncio.wait([self._main], timeout=last)
+            if not self._main.done():
+                log.warning("the worker does not end; it is left to itself")
         self._left.set()
 
     async def _live(self) -> None:
@@ -153,8 +159,9 @@ class Worker:
                 if not await self._opened(feed):
                     return
                 stack.push_async_callback(feed.store.close)
-                if queue.lifespan is not None:
-                    feed.runner.state = await stack.enter_async_context(queue.lifespan(queue))
+                entered, feed.runner.state = await self._lifespans.enter(queue, stack)
+                if not entered:
+                    return
                 self._feeds.append(feed)
             await self._work()
 
@@ -222,16 +229,17 @@ class Worker:
         for each in loops:
             each.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
-        if self._slots.running:
+        if self._slots.running and not self._lingers:
             await self._abort_all()
         for run in tuple(self._slots.running):
             # Nobody is left to wait for its thread.
             run.cut()
-        await self._becomes_idle(1.0)
+        await happens(self._slots.idle, 1.0)
         for feed in self._feeds:
-            with contextlib.suppress(StoreUnavailable, TimeoutError):
-                async with asyncio.timeout(LAST_SETTLE):
-                    await feed.flush()
+            flush = self._loop.create_task(feed.flush())
+            await asyncio.wait([flush], timeout=LAST_SETTLE)
+            if not flush.cancel() and (error := flush.exception()) is not None:
+                log.warning("%s could not be told all outcomes: %s", feed.queue.name, error)
         self._told.set()
 
     async def _abort_all(self) -> None:
@@ -239,20 +247,16 @@ class Worker:
         grace = max(run.claim.policy.abort_grace for run in self._slots.running)
         for run in tuple(self._slots.running):
             self._abort(run, "shutdown")
-        if await self._becomes_idle(grace + 1.0):
+        if await happens(self._slots.idle, grace + 1.0):
             return
         for run in self._slots.running:
+            if run.abandoned:
+                continue
             run.abandoned = True
             log.warning("%s cannot be stopped; it keeps its lease", _name(run))
         if not self._lingers:
             self._lingers = True
             atexit.register(self._hand_back_at_exit)
-
-    async def _becomes_idle(self, seconds: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._slots.idle.wait()
-        return self._slots.idle.is_set()
 
     def _hand_back_at_exit(self) -> None:
         """The very last act: nothing of this process runs on after it."""
