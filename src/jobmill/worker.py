@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobmill.context import AbortReason
 from jobmill.deadlines import Deadlines, happens
-from jobmill.errors import ConfigError, StoreUnavailable
+from jobmill.errors import ConfigError, JobsError, StoreUnavailable
 from jobmill.executors import ProcessExecutor, ThreadExecutor
-from jobmill.failures import failure_of
+from jobmill.failures import failure_of, log_failure
 from jobmill.feed import Feed
 from jobmill.job import JobDefinition
 from jobmill.lifespans import EXIT_WITHIN, Lifespans
@@ -307,6 +307,7 @@ class Worker:
         run.asyncio_task = self._loop.create_task(
             self._execute(feed, run), name=_name(run), context=Context()
         )
+        run.asyncio_task.add_done_callback(partial(self._executed, feed, run))
 
     async def _execute(self, feed: Feed, run: Run) -> None:
         claim = run.claim
@@ -319,11 +320,30 @@ class Worker:
             return
         except asyncio.CancelledError:
             move = after_stop(claim)
-        except Exception as error:
-            log.exception("running %s failed inside jobmill", _name(run))
+        except KeyboardInterrupt:
+            self._interrupt()
+            move = after_stop(claim)
+        except BaseException as error:  # noqa: BLE001  an exit, too, is no reason to end the worker
+            log_failure(log, error, "running %s failed outside its handler", _name(run))
             delay = claim.policy.retry_delay
             move = after_failure(claim, failure_of(run, error), retryable=True, delay=delay)
         run.abandoned = False
+        self._end(run)
+        feed.settle(run, move)
+
+    def _executed(self, feed: Feed, run: Run, ended: asyncio.Task[None]) -> None:
+        """Free the slot of a run that ended in a way that `_execute` did not see."""
+        if run not in self._slots.running:
+            return
+        if ended.cancelled():
+            # Cancelled before its first step.
+            move = after_stop(run.claim, untried=True)
+        else:
+            broken = JobsError(f"the run broke off: {type(ended.exception()).__name__}")
+            log.error("%s: %s", _name(run), broken)
+            delay = run.claim.policy.retry_delay
+            failure = failure_of(run, broken)
+            move = after_failure(run.claim, failure, retryable=True, delay=delay)
         self._end(run)
         feed.settle(run, move)
 
