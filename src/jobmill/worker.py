@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobmill.context import AbortReason
 from jobmill.deadlines import Deadlines, happens
-from jobmill.errors import ConfigError, JobsError, StoreUnavailable
+from jobmill.errors import ConfigError, JobsError, StoreError, StoreUnavailable
 from jobmill.executors import ProcessExecutor, ThreadExecutor
 from jobmill.failures import failure_of, log_failure
 from jobmill.feed import Feed
@@ -28,6 +28,7 @@ from jobmill.run import Abandoned, Run
 from jobmill.runner import Runner
 from jobmill.slots import Slots
 from jobmill.states import Claim, after_failure, after_stop
+from jobmill.troubles import Trouble
 
 if TYPE_CHECKING:
     from jobmill.queue import Queue
@@ -85,6 +86,7 @@ class Worker:
         self._told = asyncio.Event()
         self._left = asyncio.Event()
         self._lingers = False
+        self._said_stop = False
         self._main: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -130,6 +132,7 @@ class Worker:
         self.quiet()
         if self._main is None or self._main.done():
             return
+        self._say_stop(timeout)
         if not await happens(self._lifespans.entered, timeout):
             self._lifespans.give_up()
         if not await happens(self._slots.idle, timeout):
@@ -188,11 +191,12 @@ class Worker:
             stall_after=self._stall_after,
         )
         await self._renewer.start(threads=self._seams.threads)
-        steps: list[tuple[float, Callable[[], Awaitable[None]]]] = []
+        steps: list[tuple[str, float, Callable[[], Awaitable[None]]]] = []
         for feed in self._feeds:
-            steps.append((0.0, feed.listen))
-            steps.append((NOTES_INTERVAL, feed.write_notes))
-            steps.append((PRUNE_INTERVAL, partial(_prune, feed)))
+            name = feed.queue.name
+            steps.append((f"listening to {name}", 0.0, feed.listen))
+            steps.append((f"storing progress of {name}", NOTES_INTERVAL, feed.write_notes))
+            steps.append((f"pruning {name}", PRUNE_INTERVAL, partial(_prune, feed)))
         loops = [self._loop.create_task(feed.loop(self._finished)) for feed in self._feeds]
         background = [self._loop.create_task(_every(*step)) for step in steps]
         try:
@@ -229,6 +233,7 @@ class Worker:
         for each in loops:
             each.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
+        self._say_stop(0)
         if self._slots.running and not self._lingers:
             await self._abort_all()
         for run in tuple(self._slots.running):
@@ -242,9 +247,24 @@ class Worker:
                 log.warning("%s could not be told all outcomes: %s", feed.queue.name, error)
         self._told.set()
 
+    def _say_stop(self, timeout: float) -> None:
+        """Say once what the stop waits for."""
+        running = len(self._slots.running)
+        if not running or self._said_stop:
+            return
+        self._said_stop = True
+        jobs = "1 running job" if running == 1 else f"{running} running jobs"
+        if timeout > 0:
+            log.warning("stopping: waiting up to %g s for %s", timeout, jobs)
+        else:
+            log.warning("stopping: aborting %s, with up to %g s to end", jobs, self._grace())
+
+    def _grace(self) -> float:
+        return max(run.claim.policy.abort_grace for run in self._slots.running)
+
     async def _abort_all(self) -> None:
         """Abort what runs; what then still runs keeps its lease as long as this process."""
-        grace = max(run.claim.policy.abort_grace for run in self._slots.running)
+        grace = self._grace()
         for run in tuple(self._slots.running):
             self._abort(run, "shutdown")
         if await happens(self._slots.idle, grace + 1.0):
@@ -397,16 +417,21 @@ class Worker:
                 feed.wake.set()
 
 
-async def _every(pause: float, step: Callable[[], Awaitable[None]]) -> None:
+async def _every(what: str, pause: float, step: Callable[[], Awaitable[None]]) -> None:
     """Keep a background step going, whatever it raises."""
+    trouble = Trouble(what, first_pause=1.0, max_pause=30.0)
     while True:
         try:
             await step()
         except StoreUnavailable as error:
             log.debug("the store cannot be reached: %s", error)
+        except StoreError as error:
+            await asyncio.sleep(trouble.say(error))
         except Exception:
             log.exception("a background step of the worker failed")
             await asyncio.sleep(1.0)
+        else:
+            trouble.over()
         await asyncio.sleep(pause)
 
 
