@@ -40,7 +40,8 @@ def log_failure(
     try:
         log.error(message, *args, exc_info=error, extra=extra)
     except BaseException as problem:  # noqa: BLE001  not even its text can be had
-        log.error(f"{message}: %s, which cannot be shown", *args, type(problem).__name__)  # noqa: G004
+        text = f"{message}: %s, which cannot be shown"
+        log.error(text, *args, type(problem).__name__)  # noqa: TRY400  that is what cannot be shown
 
 
 def _place(error: BaseException) -> str:

@@ -181,7 +181,8 @@ class Feed:
             return delay
         if boot < self._claims_from:
             await self._settle()
-            return self._claims_from - boot
+            # No longer than usual, or the wait would look like an outage itself.
+            return min(self.queue.poll_interval, self._claims_from - boot)
         rest = self._asked_at + self.queue.poll_interval - boot
         grant = self._slots.grant(self, self._feeds, lease=self.queue.lease, now=boot)
         if not grant.limit and not self._outbox and rest > 0:

@@ -342,7 +342,7 @@ class Runner:
             return
         try:
             await self._bounded(hook, ctx, *args)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  it changes nothing, whatever it is
             # Also an exit, a cancellation or a Retry: only the handler decides.
             if isinstance(error, KeyboardInterrupt):
                 self._interrupt()

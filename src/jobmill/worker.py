@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import inspect
 import logging
 import os
 import platform
@@ -12,7 +13,7 @@ from contextlib import AsyncExitStack
 from contextvars import Context
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from jobmill.context import AbortReason
 from jobmill.deadlines import Deadlines, happens
@@ -23,6 +24,7 @@ from jobmill.feed import Feed
 from jobmill.job import JobDefinition
 from jobmill.lifespans import EXIT_WITHIN, Lifespans
 from jobmill.options import check_duration, check_whole
+from jobmill.registry import described
 from jobmill.renewal import Held, Renewer
 from jobmill.run import Abandoned, Run
 from jobmill.runner import Runner
@@ -62,10 +64,7 @@ class Worker:
         jobs: Jobs | None = None,
         stall_after: float = 600.0,
     ) -> None:
-        self._queues = tuple(queues) if isinstance(queues, Sequence) else (queues,)
-        if not self._queues:
-            message = "queues: a worker needs one queue at least"
-            raise ConfigError(message, field="queues")
+        self._queues = _queues(queues)
         self.concurrency: int = (
             max(queue.concurrency for queue in self._queues)
             if concurrency is None
@@ -454,8 +453,42 @@ def _name(run: Run) -> str:
 def _names(jobs: Jobs | None) -> tuple[str, ...] | None:
     if jobs is None:
         return None
-    some = (jobs,) if isinstance(jobs, JobDefinition | str) else tuple(jobs)
+    given: object = jobs
+    if isinstance(given, Sequence) and not isinstance(given, str | bytes):
+        some = tuple(cast("Sequence[object]", given))
+    else:
+        some = (given,)
     if not some:
         message = "jobs: give one job at least, or leave it out to run all"
         raise ConfigError(message, field="jobs")
-    return tuple(each if isinstance(each, str) else each.name for each in some)
+    return tuple(_job_name(each) for each in some)
+
+
+def _job_name(job: object) -> str:
+    if isinstance(job, JobDefinition):
+        return job.name
+    if isinstance(job, str) and job:
+        # It may be defined elsewhere, or later.
+        return job
+    if inspect.isroutine(job):
+        message = f"jobs: {described(job)} is no job; decorate the function with @job"
+    else:
+        message = f"jobs: {job!r} is no job; give jobs, or their names, one or a list of them"
+    raise ConfigError(message, field="jobs")
+
+
+def _queues(queues: object) -> tuple[Queue, ...]:
+    from jobmill.queue import Queue
+
+    many = isinstance(queues, Sequence) and not isinstance(queues, str | bytes)
+    some = tuple(cast("Sequence[object]", queues)) if many else (queues,)
+    if not some:
+        message = "queues: a worker needs one queue at least"
+        raise ConfigError(message, field="queues")
+    found: list[Queue] = []
+    for each in some:
+        if not isinstance(each, Queue):
+            message = f"queues: {each!r} is no queue; give a Queue or a list of them"
+            raise ConfigError(message, field="queues")
+        found.append(each)
+    return tuple(found)

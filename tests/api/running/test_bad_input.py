@@ -186,14 +186,14 @@ async def test_a_hostile_memo_never_blocks_the_queue(make_queue: Any) -> None:
     await store.close()
 
 
-class _Exits(Exception):  # noqa: N818  it is no error by name
+class _Exits(Exception):
     def __str__(self) -> str:
         raise SystemExit(3)
 
 
-class _Worse(Exception):  # noqa: N818  it is no error by name
+class _Worse(Exception):
     @property
-    def __notes__(self) -> list[str]:
+    def __notes__(self) -> list[str]:  # type: ignore[override]
         raise SystemExit(3)
 
 
