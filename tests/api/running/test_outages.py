@@ -192,8 +192,13 @@ async def _probe(ctx: JobContext[Any]) -> str:
     [("claim", "claiming from"), ("renew", "renewing leases of"), ("prune", "pruning")],
 )
 async def test_a_store_that_refuses_is_said_once_and_tried_again(
-    make_queue: Any, caplog: pytest.LogCaptureFixture, verb: str, what: str
+    make_queue: Any,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    verb: str,
+    what: str,
 ) -> None:
+    monkeypatch.setattr("jobmill.worker.PRUNE_INTERVAL", 0.05)
     caplog.set_level("INFO", "jobmill.worker")
     queue, faults = flaky(make_queue(lease=0.3))
     go_on = asyncio.Event()
