@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -30,6 +31,17 @@ def failure_at(claim: Claim, error: BaseException, at: float) -> Failure:
     group = f"{claim.name}|{shown.module}.{shown.type}|{_place(error)}"
     fingerprint = hashlib.sha256(group.encode()).hexdigest()[:16]
     return Failure(error=shown.to_json(), fingerprint=fingerprint)
+
+
+def log_failure(
+    log: logging.Logger, error: BaseException, message: str, *args: object, **extra: object
+) -> None:
+    """Log an error of the user's with its traceback, whatever the error does then."""
+    try:
+        log.error(message, *args, exc_info=error, extra=extra)
+    except BaseException as problem:  # noqa: BLE001  not even its text can be had
+        text = f"{message}: %s, which cannot be shown"
+        log.error(text, *args, type(problem).__name__)  # noqa: TRY400  that is what cannot be shown
 
 
 def _place(error: BaseException) -> str:

@@ -17,10 +17,11 @@ from typing import Final, assert_never
 from jobmill.clock import Clock
 from jobmill.context import AbortReason
 from jobmill.deadlines import happens
-from jobmill.errors import StoreUnavailable
+from jobmill.errors import StoreError
 from jobmill.run import Run
 from jobmill.states import Move
 from jobmill.store import Store
+from jobmill.troubles import Trouble
 
 log: Final = logging.getLogger("jobmill.worker")
 
@@ -131,6 +132,10 @@ class Renewer:
 
     async def _hold(self, held: Held, stopping: asyncio.Event) -> None:
         is_open = False
+        retry = min(held.lease / 10, 1.0)
+        what = f"renewing leases of {held.store.queue}"
+        # No longer pauses: a lease must be renewed as soon as it can be.
+        trouble = Trouble(what, first_pause=retry, max_pause=retry)
         try:
             while not stopping.is_set():
                 began = self._clock.boot()
@@ -140,12 +145,13 @@ class Renewer:
                         await held.store.open()
                         is_open = True
                     await self._renew(held)
-                except StoreUnavailable as error:
-                    pause = min(held.lease / 10, 1.0)
-                    log.warning("leases of %s cannot be renewed now: %s", held.store.queue, error)
+                except StoreError as error:
+                    pause = trouble.say(error)
                 except Exception:
-                    pause = min(held.lease / 10, 1.0)
+                    pause = retry
                     log.exception("renewing leases of %s failed", held.store.queue)
+                else:
+                    trouble.over()
                 # In steps, since the loop's clock may stand still while the machine sleeps.
                 while (left := began + pause - self._clock.boot()) > 0 and not stopping.is_set():
                     await happens(stopping, min(left, 1.0))

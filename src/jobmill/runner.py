@@ -33,7 +33,7 @@ from jobmill.executors import (
     ThreadExecutor,
     matches,
 )
-from jobmill.failures import failure_at, failure_of
+from jobmill.failures import failure_at, failure_of, log_failure
 from jobmill.job import JobDefinition, JobMiddleware
 from jobmill.middleware import Gate, Refused, compose_middleware, first_wait, gates_of
 from jobmill.options import check_duration
@@ -342,13 +342,13 @@ class Runner:
             return
         try:
             await self._bounded(hook, ctx, *args)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  it changes nothing, whatever it is
             # Also an exit, a cancellation or a Retry: only the handler decides.
             if isinstance(error, KeyboardInterrupt):
                 self._interrupt()
             self.faults[name] += 1
             extra = {"job_id": ctx.job_id, "job_name": ctx.job_name, "queue": ctx.queue_name}
-            log.exception("the hook %s of %s failed", name, ctx.job_name, extra=extra)
+            log_failure(log, error, "the hook %s of %s failed", name, ctx.job_name, **extra)
 
     async def _bounded(self, hook: Callable[..., Any], *args: Any) -> None:
         async with asyncio.timeout(HOOK_TIMEOUT):

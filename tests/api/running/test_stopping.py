@@ -164,6 +164,35 @@ async def test_a_stop_during_the_lifespan_is_heard(make_queue: Any) -> None:
     assert left.is_set()
 
 
+@pytest.mark.parametrize("timeout", [0, 0.05])
+async def test_a_stop_says_once_what_it_waits_for(
+    queue: Queue, caplog: pytest.LogCaptureFixture, timeout: float
+) -> None:
+    async def handler(ctx: JobContext[Any]) -> None:
+        await asyncio.Event().wait()
+
+    job = define(handler, abort_grace=0.25)
+    queue.process()
+    for handle in [await queue.enqueue(job) for _ in range(2)]:
+        await reached(queue, handle, "processing")
+    await queue.shutdown(timeout=timeout)
+    (line,) = [each for each in caplog.messages if each.startswith("stopping")]
+    assert line == (
+        "stopping: waiting up to 0.05 s for 2 running jobs"
+        if timeout
+        else "stopping: aborting 2 running jobs, with up to 0.25 s to end"
+    )
+
+
+async def test_a_stop_with_nothing_to_wait_for_is_silent(
+    queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue.process()
+    assert await (await queue.enqueue(define(_probe))).result(15) == "alive"
+    await queue.shutdown()
+    assert "stopping" not in caplog.text
+
+
 async def test_a_stop_gives_up_a_lifespan_that_does_not_enter(
     make_queue: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
