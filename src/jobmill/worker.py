@@ -481,7 +481,9 @@ def _queues(queues: object) -> tuple[Queue, ...]:
     from jobmill.queue import Queue
 
     many = isinstance(queues, Sequence) and not isinstance(queues, str | bytes)
-    some = tuple(cast("Sequence[object]", queues)) if many else (queues,)
+    some: tuple[object, ...] = (queues,)
+    if many:
+        some = tuple(cast("Sequence[object]", queues))
     if not some:
         message = "queues: a worker needs one queue at least"
         raise ConfigError(message, field="queues")
