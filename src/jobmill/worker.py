@@ -480,8 +480,9 @@ def _job_name(job: object) -> str:
 def _queues(queues: object) -> tuple[Queue, ...]:
     from jobmill.queue import Queue
 
-    many = isinstance(queues, Sequence) and not isinstance(queues, str | bytes)
-    some = tuple(cast("Sequence[object]", queues)) if many else (queues,)
+    some: list[object] = [queues]
+    if isinstance(queues, Sequence) and not isinstance(queues, str | bytes):
+        some = list(cast("Sequence[object]", queues))
     if not some:
         message = "queues: a worker needs one queue at least"
         raise ConfigError(message, field="queues")
