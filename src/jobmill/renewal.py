@@ -25,6 +25,8 @@ from jobmill.troubles import Trouble
 
 log: Final = logging.getLogger("jobmill.worker")
 
+_NO_TIME: Final = 0.001
+"""Seconds that are too few for a clock to tell, and so for a loop to wait."""
 _PER_CALL: Final = 1_000
 """Leases renewed in one call."""
 
@@ -153,8 +155,9 @@ class Renewer:
                 else:
                     trouble.over()
                 # In steps, since the loop's clock may stand still while the machine sleeps.
-                while (left := began + pause - self._clock.boot()) > 0 and not stopping.is_set():
-                    await happens(stopping, min(left, 1.0))
+                until = began + pause - _NO_TIME
+                while (left := until - self._clock.boot()) > 0 and not stopping.is_set():
+                    await happens(stopping, min(left + _NO_TIME, 1.0))
         finally:
             await held.store.close()
 
