@@ -34,7 +34,8 @@ class Slots:
         self.idle: asyncio.Event = asyncio.Event()
         """Set while nothing runs."""
         self.idle.set()
-        self.running: set[Run] = set()
+        self.running: dict[Run, None] = {}
+        """What runs, in the order of the starts."""
         self._reserved: dict[Hashable, int] = {}
         self._granted: dict[Hashable, int] = {}
         self._suspects: dict[Hashable, float] = {}
@@ -88,12 +89,12 @@ class Slots:
 
     def begin(self, run: Run) -> None:
         """A run starts."""
-        self.running.add(run)
+        self.running[run] = None
         self.idle.clear()
 
     def end(self, run: Run) -> None:
         """A run is over."""
-        self.running.discard(run)
+        self.running.pop(run, None)
         if not self.running:
             self.idle.set()
 

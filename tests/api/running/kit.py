@@ -73,7 +73,7 @@ async def ended(queue: Queue, handle: JobHandle[Any] | str) -> JobInfo:
 async def reached(
     queue: Queue, handle: JobHandle[Any], status: str, attempts: int | None = None
 ) -> JobInfo:
-    """The job, once it has this status."""
+    """The job, once it has this status; where it is "processing", once it runs here, too."""
 
     async def look() -> JobInfo | None:
         info = await handle.info()
@@ -82,6 +82,11 @@ async def reached(
 
     found = await until(look)
     assert isinstance(found, JobInfo)
+    worker = queue._worker
+    if status == "processing" and worker is not None and worker.id == found.worker:
+        # The store knows of a claim before the worker does.
+        runs = worker._slots.running
+        await until(lambda: any(run.claim.id == handle.id and run.cuttable for run in runs))
     return found
 
 

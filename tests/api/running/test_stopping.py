@@ -168,13 +168,17 @@ async def test_a_stop_during_the_lifespan_is_heard(make_queue: Any) -> None:
 async def test_a_stop_says_once_what_it_waits_for(
     queue: Queue, caplog: pytest.LogCaptureFixture, timeout: float
 ) -> None:
+    started: list[str] = []
+
     async def handler(ctx: JobContext[Any]) -> None:
+        started.append(ctx.job_id)
         await asyncio.Event().wait()
 
     job = define(handler, abort_grace=0.25)
     queue.process()
-    for handle in [await queue.enqueue(job) for _ in range(2)]:
-        await reached(queue, handle, "processing")
+    for _ in range(2):
+        await queue.enqueue(job)
+    await until(lambda: len(started) == 2)
     await queue.shutdown(timeout=timeout)
     (line,) = [each for each in caplog.messages if each.startswith("stopping")]
     assert line == (

@@ -7,7 +7,7 @@ import os
 import random
 import sqlite3
 import time
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from jobmill.errors import ConfigError, SchemaMismatch, StoreUnavailable, Unsupported
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+T = TypeVar("T")
 Synchronous: TypeAlias = Literal["full", "normal"]
 
 OLDEST: Final = (3, 37, 0)
@@ -56,7 +57,7 @@ def connect(path: Path, synchronous: Synchronous, *, create: bool, patience: flo
             connection = _open(path, "rwc" if create else "rw")
             _retrying(lambda: _prepare(connection, synchronous), patience)
             # Not one exclusive transaction for every start: only where there is work.
-            if schema_of(connection) != len(migrations()):
+            if _retrying(lambda: schema_of(connection), patience) != len(migrations()):
                 begin(connection, patience)
                 migrate(connection, path)
                 connection.execute("COMMIT")
@@ -194,17 +195,15 @@ def _prepare(connection: sqlite3.Connection, synchronous: Synchronous) -> None:
     connection.execute(f"PRAGMA synchronous = {synchronous}")
 
 
-def _retrying(act: Callable[[], object], patience: float) -> None:
+def _retrying(act: Callable[[], T], patience: float) -> T:
     deadline = time.monotonic() + patience
     nap = 0.0005
     while True:
         try:
-            act()
+            return act()
         except sqlite3.OperationalError as error:
             if not is_busy(error) or time.monotonic() >= deadline:
                 raise
-        else:
-            return
         time.sleep(nap * random.uniform(0.5, 1.0))
         nap = min(nap * 1.5, _LONGEST_NAP)
 
