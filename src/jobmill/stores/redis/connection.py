@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, TypeVar
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, RedisError
 
 from jobmill.errors import ConfigError, SchemaMismatch
 from jobmill.stores.redis.address import Address
@@ -47,6 +48,7 @@ class Connection:
         self._send: Callable[..., Awaitable[Any]] = self._client.execute_command
         self._turns = asyncio.Semaphore(_CONNECTIONS)
         self._under_way: set[asyncio.Task[Any]] = set()
+        self._keeper: asyncio.Task[None] = asyncio.create_task(self._keep())
 
     async def check(self) -> None:
         """See that the server is one that keeps what it is given.
@@ -78,8 +80,17 @@ class Connection:
         """Let go of all connections, after what is under way."""
         if self._under_way:
             await asyncio.wait(self._under_way)
-        with translated(self._address):
-            await self._client.aclose()
+        self._keeper.cancel()
+        await asyncio.wait({self._keeper})
+
+    async def _keep(self) -> None:
+        """Hold the connections until `close`, or until the loop ends and cancels its tasks."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            with contextlib.suppress(RedisError, OSError):
+                await self._client.aclose()
+                await self._client.connection_pool.disconnect(inuse_connections=True)
 
     async def _run(self, name: str, tag: str, arguments: tuple[Argument, ...]) -> Any:
         script = SCRIPTS[name]

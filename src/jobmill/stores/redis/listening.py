@@ -15,6 +15,7 @@ from jobmill.stores.redis.keys import ends_channel, jobs_channel
 
 _SILENCE: Final = 10.0
 """Seconds of silence after which the server is asked whether it is there."""
+_CLOSE_AGAIN: Final = 0.1
 _BACK_OFF: Final = (0.1, 0.5, 1.0, 2.0)
 
 
@@ -33,14 +34,17 @@ class Listener:
         self._subscribed = asyncio.Event()
         self._was_lost = False
         self._failures = 0
+        self._closing = False
         self.tellings: int = 0
         self._task: asyncio.Task[None] = asyncio.create_task(self._listen())
 
     async def close(self) -> None:
         """Hear nothing more."""
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        self._closing = True
+        while not self._task.done():
+            # Again, because a cancel may get lost in a timeout of the driver's.
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=_CLOSE_AGAIN)
 
     async def ready(self, timeout: float) -> None:
         """Return when the first subscription stands, or after `timeout`."""
@@ -65,7 +69,7 @@ class Listener:
                 self._waiters.pop(topic, None)
 
     async def _listen(self) -> None:
-        while True:
+        while not self._closing:
             # The commands tell what is wrong; here it is enough to come back.
             with contextlib.suppress(RedisError, OSError, TimeoutError):
                 await self._session()
