@@ -44,7 +44,7 @@ class Connection:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._client = client(address)
+        self._client: Any = client(address)
         self._send: Callable[..., Awaitable[Any]] = self._client.execute_command
         self._turns = asyncio.Semaphore(_CONNECTIONS)
         self._under_way: set[asyncio.Task[Any]] = set()

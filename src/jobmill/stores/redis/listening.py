@@ -79,7 +79,7 @@ class Listener:
             self._failures += 1
 
     async def _session(self) -> None:
-        client = self._connect()
+        client: Any = self._connect()
         pubsub: Any = client.pubsub()
         try:
             async with asyncio.timeout(PATIENCE):

@@ -209,9 +209,10 @@ class RedisStore:
             words = (self._instant(now), *wire.told_query(query), after, limit - len(records))
             found, stopped, more = await self._run("find", words)
             records += [record for record in map(wire.record_of, found) if record is not None]
-            if more or stopped is None:
-                place = stopped.decode().removeprefix("(") if more else None
-                return Page(records=tuple(records), cursor=place)
+            if stopped is None:
+                return Page(records=tuple(records))
+            if more:
+                return Page(records=tuple(records), cursor=stopped.decode().removeprefix("("))
             after = stopped
 
     async def counts(self, query: Query | None = None, *, now: float | None = None) -> Counts:
