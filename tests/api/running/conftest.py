@@ -13,9 +13,7 @@ from jobmill.queue import Queue
 from jobmill.seams import Seams
 from jobmill.store import Store
 from jobmill.stores.memory import MemoryStore
-from jobmill.stores.redis import Address, RedisStore
 from jobmill.stores.sqlite import SQLiteStore
-from tests.servers import emptied
 
 MakeQueue = Callable[..., Queue]
 
@@ -32,16 +30,10 @@ def _sqlite(request: pytest.FixtureRequest, path: Path) -> OpenStore:
     return lambda queue, seams: SQLiteStore(file, queue, synchronous="normal", clock=seams.clock)
 
 
-def _redis(request: pytest.FixtureRequest, path: Path) -> OpenStore:
-    address: Address = emptied(request.getfixturevalue("redis_address"))
-    return lambda queue, seams: RedisStore(address, queue, clock=seams.clock)
-
-
 @pytest.fixture(
     params=[
         pytest.param(_memory, marks=pytest.mark.store("memory"), id="memory"),
         pytest.param(_sqlite, marks=pytest.mark.store("sqlite"), id="sqlite"),
-        pytest.param(_redis, marks=pytest.mark.store("redis"), id="redis"),
     ]
 )
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> OpenStore:
