@@ -13,7 +13,7 @@ IN_VENV := PATH="$(abspath $(BIN)):$$PATH"
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-PRINT_STATES := from jobmill.states import page; print(page(), end="")
+PRINT_STATES := import sys; from jobmill.states import page; sys.stdout.write(page())
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

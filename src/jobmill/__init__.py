@@ -24,7 +24,7 @@ from jobmill.errors import (
     UnknownJob,
     Unsupported,
 )
-from jobmill.factory import InMemoryQueue, RedisQueue, SQLiteQueue, create_queue
+from jobmill.factory import InMemoryQueue, SQLiteQueue, create_queue
 from jobmill.handle import JobHandle
 from jobmill.job import Call, JobDefinition, JobHandler, JobHooks, JobMiddleware, define_job, job
 from jobmill.middleware import (
@@ -70,7 +70,6 @@ __all__ = [
     "PayloadTooLarge",
     "Queue",
     "QueueStats",
-    "RedisQueue",
     "Retry",
     "SQLiteQueue",
     "SchemaMismatch",

@@ -21,6 +21,11 @@ LogSink: TypeAlias = Callable[[str, dict[str, Any]], None]
 
 P_co = TypeVar("P_co", covariant=True)
 
+MAX_LINE = 10_000
+MAX_FIELD = 1_000
+MAX_FIELDS = 50
+MAX_NOTE = 1_000
+
 _FULL = 100.0
 
 
@@ -166,6 +171,10 @@ class JobContext(Generic[P_co]):
         self._log_sink = log_sink
         self.token: str = token
 
+    def tell_progress_to(self, sink: ProgressSink) -> None:
+        """For engines: let `sink` have the progress from now on."""
+        self._progress_sink = sink
+
     def update_progress(self, value: float, note: str | None = None) -> Awaitable[None]:
         """Say how far the job is, from 0 to 100; stored at most once a second and at the end.
 
@@ -175,8 +184,16 @@ class JobContext(Generic[P_co]):
         return self._progress_sink(_progress(value), _note(note))
 
     def log(self, message: str, /, **fields: Any) -> None:
-        """Keep a line with the job; the last 100 are kept."""
-        self._log_sink(message, fields)
+        """Keep a line with the job; the last 100 are kept.
+
+        Of a long message 10,000 characters are kept, of each field 1,000, and 50 fields.
+        """
+        some = list(fields.items())[:MAX_FIELDS]
+        kept = {
+            name: value if isinstance(value, bool | int | float | None) else _said(value, MAX_FIELD)
+            for name, value in some
+        }
+        self._log_sink(_said(message, MAX_LINE), kept)
 
     def __repr__(self) -> str:
         return f"JobContext(job_id={self.job_id!r}, job_name={self.job_name!r})"
@@ -195,8 +212,18 @@ def _note(note: object) -> str | None:
     if not isinstance(note, str):
         message = f"note: {type(note).__name__} is no text; give a string or None"
         raise ConfigError(message, field="note")
-    # What goes wrong in a note must not fail the job.
-    return note.encode(errors="replace").decode()
+    return _said(note, MAX_NOTE)
+
+
+def _said(value: object, most: int) -> str:
+    """The value as text that can be kept; what goes wrong with it must not fail the job."""
+    try:
+        text = value if isinstance(value, str) else str(value)
+    except Exception as error:  # noqa: BLE001  the value is the user's; its text may raise
+        text = f"<no text: its __str__ raised {type(error).__name__}>"
+    if len(text) > most:
+        text = f"{text[: most - 1]}…"
+    return text.encode(errors="replace").decode()
 
 
 CURRENT: ContextVar[JobContext[Any]] = ContextVar("jobmill_current")

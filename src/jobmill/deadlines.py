@@ -12,6 +12,21 @@ from typing import Final
 _COMPACT_ABOVE: Final = 64
 
 
+async def happens(event: asyncio.Event, seconds: float) -> bool:
+    """Wait until the event is set, for `seconds` at most; whether it is set then.
+
+    Also in an asyncio task that was cancelled and goes on: there, on the first releases of
+    Python 3.11, asyncio.timeout cannot tell its own end from that cancellation.
+    """
+    if not event.is_set():
+        waiting = asyncio.get_running_loop().create_task(event.wait(), context=Context())
+        try:
+            await asyncio.wait([waiting], timeout=seconds)
+        finally:
+            waiting.cancel()
+    return event.is_set()
+
+
 class Deadline:
     """A callback that is due at an instant of the loop's clock, unless it is lifted first."""
 

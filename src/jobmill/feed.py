@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from jobmill.context import AbortReason
-from jobmill.errors import StoreUnavailable
+from jobmill.errors import StoreError, StoreUnavailable
 from jobmill.run import Run
 from jobmill.slots import Slots
 from jobmill.store import JOBS, Claim, Move, Moved, Store, Want
+from jobmill.troubles import Trouble
 
 if TYPE_CHECKING:
     from jobmill.queue import Queue
@@ -28,6 +29,8 @@ _AFTER_BUG: Final = 2.0
 """Seconds until the next try after an error that should not be."""
 _OTHERS_HOLD: Final = 1.0
 """Seconds after an outage in which nothing is claimed: more than one of the above."""
+_NAMED: Final = 3
+"""How many jobs a log line names, where there are many."""
 _SETTLED_AT_ONCE: Final = 1_000
 _AT_ONCE: Final = 0.0
 
@@ -77,6 +80,9 @@ class Feed:
         self._claims_from = float("-inf")
         self._pause = _FIRST_PAUSE
         self._down = False
+        self._trouble = Trouble(
+            f"claiming from {queue.name}", first_pause=_FIRST_PAUSE, max_pause=_AFTER_BUG
+        )
 
     @property
     def settled(self) -> bool:
@@ -103,14 +109,21 @@ class Feed:
                 # Only the store's return helps now, so no wake-up cuts this short.
                 await asyncio.sleep(self._unreachable(error))
                 continue
+            except StoreError as error:
+                self.runner.faults["claim"] += 1
+                self._slots.step_aside(self)
+                await asyncio.sleep(self._trouble.say(error))
+                continue
             except Exception:
                 self.runner.faults["claim"] += 1
+                self._slots.step_aside(self)
                 log.exception("claiming from %s failed", self.queue.name)
                 await asyncio.sleep(_AFTER_BUG)
                 continue
             if self._down:
                 log.info("the store of %s is back", self.queue.name)
             self._down, self._pause = False, _FIRST_PAUSE
+            self._trouble.over()
             if delay > 0 and not self.wake.is_set():
                 timer = loop.call_later(delay, self.wake.set)
                 await self.wake.wait()
@@ -168,7 +181,8 @@ class Feed:
             return delay
         if boot < self._claims_from:
             await self._settle()
-            return self._claims_from - boot
+            # No longer than usual, or the wait would look like an outage itself.
+            return min(self.queue.poll_interval, self._claims_from - boot)
         rest = self._asked_at + self.queue.poll_interval - boot
         grant = self._slots.grant(self, self._feeds, lease=self.queue.lease, now=boot)
         if not grant.limit and not self._outbox and rest > 0:
@@ -207,8 +221,8 @@ class Feed:
         self._settled(batch, claimed.moved)
         # What was claimed by an earlier, lost reply has been leased for longer than this call.
         since = self._asked_at if want.repeat else boot
+        _say_lapsed([claim.id for claim in claimed.lapsed])
         for claim in claimed.lapsed:
-            log.warning("the worker of %s died; its lease lapsed", claim.id)
             self._outbox.append((None, self.runner.settle_lapse(claim)))
         for lease in claimed.asked:
             run = self.held.get(lease.job_id)
@@ -261,3 +275,15 @@ class Feed:
         self._slots.step_aside(self)
         pause, self._pause = self._pause, min(_MAX_PAUSE, self._pause * 2)
         return pause
+
+
+def _say_lapsed(ids: Sequence[str]) -> None:
+    """One line, since with one worker hundreds of leases lapse."""
+    match len(ids):
+        case 0:
+            pass
+        case 1:
+            log.warning("the worker of %s died; its lease lapsed", ids[0])
+        case many:
+            named = ", ".join(ids[:_NAMED]) + (", ..." if many > _NAMED else "")
+            log.warning("the workers of %d jobs died; their leases lapsed: %s", many, named)

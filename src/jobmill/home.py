@@ -64,6 +64,10 @@ class Home:
         self._line: Line | None = None
         self._lock = threading.Lock()
 
+    def settle(self) -> None:
+        """Make the running loop the home, where there is none."""
+        self._current()
+
     async def call(self, verb: Callable[[Line], Awaitable[T]]) -> T:
         """Run `verb` at home, with the store open."""
         while True:

@@ -30,7 +30,7 @@ from jobmill.options import (
     OptionFields,
     Unique,
     check_job_name,
-    check_unique_key,
+    check_key,
     refuse_unknown,
 )
 from jobmill.registry import described, register
@@ -174,7 +174,7 @@ class JobDefinition(Generic[P, R_co]):
             message = f"$: the job's unique function gave {type(key).__name__}, not a string"
             raise PayloadError(message, path="$")
         try:
-            return check_unique_key("unique", key)
+            return check_key("unique", key)
         except ConfigError as error:
             message = f"$: the job's unique function gave no key: {error}"
             raise PayloadError(message, path="$") from error
@@ -210,7 +210,12 @@ class FunctionJob(JobDefinition[Mapping[str, Any], R_co], Generic[A, R_co]):
 
     def call(self, *args: A.args, **kwargs: A.kwargs) -> Call[R_co]:  # type: ignore[override]
         """This job with these arguments, not queued; TypeError where they do not fit."""
-        return Call(self, dict(self.signature.bind(*args, **kwargs).arguments))
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            message = f"{self.name}: {error}"
+            raise TypeError(message) from None
+        return Call(self, dict(bound.arguments))
 
     def invoke(self, ctx: JobContext[Any]) -> Any:
         """Call the function with the arguments that the payload holds."""

@@ -14,13 +14,13 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 from jobmill.backoff import retry_delay
 from jobmill.context import JobContext
 from jobmill.errors import ConfigError, Fail, PayloadError
 from jobmill.job import JobMiddleware
-from jobmill.options import BackoffName, Policy, check_duration, check_whole
+from jobmill.options import BackoffName, Policy, check_duration, check_key, check_whole
 from jobmill.store import Window
 
 Next = Callable[[], Awaitable[Any]]
@@ -179,10 +179,7 @@ class _RateLimit:
     async def gate(self, ctx: JobContext[Any]) -> float:
         key = self._key
         name = ctx.job_name if key is None else key if isinstance(key, str) else key(ctx)
-        if not isinstance(cast("object", name), str) or not name:
-            message = f"key: the rate limit's key is {name!r}; it must be a text that is not empty"
-            raise ConfigError(message, field="key")
-        return await ctx.queue.reserve(ctx, name, self._windows)
+        return await ctx.queue.reserve(ctx, check_key("key", name), self._windows)
 
 
 def create_rate_limit_middleware(
@@ -207,9 +204,8 @@ def create_rate_limit_middleware(
     if not windows:
         message = "max_per_second: give it, or max_per_minute, or both"
         raise ConfigError(message, field="max_per_second")
-    if key is not None and not callable(key) and not (isinstance(cast("object", key), str) and key):
-        message = f"key: {key!r} is neither a text that is not empty nor a callable of the context"
-        raise ConfigError(message, field="key")
+    if key is not None and not callable(key):
+        check_key("key", key)
     return _RateLimit(windows, key)
 
 

@@ -27,7 +27,7 @@ ExceptionTypes: TypeAlias = tuple[type[BaseException], ...]
 
 MAX_DELAY = 10 * 366 * 86_400.0
 MAX_METADATA_BYTES = 16 * 1024
-MAX_UNIQUE_KEY = 500
+MAX_KEY = 500
 
 _JOB_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 _QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
@@ -266,9 +266,9 @@ def check_whole(field: str, value: object, least: int, most: int = _INT32 - 1) -
     return int(value)
 
 
-def check_unique_key(field: str, value: object) -> str:
+def check_key(field: str, value: object) -> str:
     """The key, where it can be one: text of 1 to 500 characters."""
-    return _text(field, value, MAX_UNIQUE_KEY)
+    return _text(field, value, MAX_KEY)
 
 
 def check_text(field: str, value: object) -> str:
@@ -462,7 +462,7 @@ _ENQUEUE_CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "priority": _priority,
     "max_attempts": _at_least(1),
     "timeout": _timeout,
-    "unique_key": check_unique_key,
+    "unique_key": check_key,
     "job_id": _job_id,
     "metadata": _metadata,
     "tx": _tx,

@@ -14,7 +14,13 @@ from typing import Any, Final, Self, TypeVar, Unpack, cast, overload
 from weakref import WeakSet
 
 from jobmill.context import JobContext
-from jobmill.errors import ConfigError, DuplicateJob, StoreUnavailable
+from jobmill.errors import (
+    ConfigError,
+    DuplicateJob,
+    PayloadError,
+    PayloadTooLarge,
+    StoreUnavailable,
+)
 from jobmill.gathering import PER_CALL, unavailable
 from jobmill.handle import JobHandle
 from jobmill.home import Home, Line, SyncSide
@@ -154,6 +160,9 @@ class Queue:
         StoreUnavailable are those of all the calls, in their order.
         """
         request = check_enqueue(cast("Mapping[str, Any]", options))
+        if isinstance(calls, Call):
+            message = "enqueue_many takes a list of calls; a single one goes with enqueue"
+            raise TypeError(message)
         some = [_call_of(call, None) for call in calls]
         if request.job_id is not None and len(some) > 1:
             message = "job_id: many jobs cannot share one; leave it out"
@@ -219,15 +228,22 @@ class Queue:
     def process(self, jobs: Jobs | None = None) -> Worker:
         """Start a worker of this queue on the running loop; `jobs` restricts it to these.
 
-        Raises: RuntimeError where it was started before.
+        The loop is then the queue's home, where it has none. An error that ends the worker is
+        logged at once, and raised by `shutdown`.
+
+        Raises: RuntimeError where it was started before, or no loop runs.
         """
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            message = "process() needs a running loop; call it inside an async function"
+            raise RuntimeError(message) from None
         if self._worker is not None:
             message = "this queue has a worker already; shut it down first"
             raise RuntimeError(message)
         self._worker = Worker(self, jobs=jobs)
-        self._working = asyncio.get_running_loop().create_task(
-            self._worker.run(), name=f"jobmill worker of {self.name}"
-        )
+        self._home.settle()
+        self._working = loop.create_task(self._worker.run(), name=f"jobmill worker of {self.name}")
         self._working.add_done_callback(_report_end)
         return self._worker
 
@@ -242,11 +258,13 @@ class Queue:
         What cannot be stopped keeps its lease until it, or the process, ends.
         """
         worker, working = self._worker, self._working
-        if worker is not None and working is not None:
-            await worker.stop(timeout)
-            self._worker = self._working = None
-            await working
-        await self.close()
+        try:
+            if worker is not None and working is not None:
+                await worker.stop(timeout)
+                self._worker = self._working = None
+                await working
+        finally:
+            await self.close()
 
     # -- asking -----------------------------------------------------------------------------
 
@@ -422,7 +440,7 @@ class Queue:
         if known is None or known[0] is not job:
             known = self._merged[job.name] = (job, job.options.over(self.default_options))
         options = known[1]
-        data = job.encode_payload(call.payload, limit=self.max_payload_bytes)
+        data = _encoded(call, self.max_payload_bytes)
         key = request.unique_key
         if key is None and options.unique is not None:
             key = job.unique_key_for(call.payload, data, options.unique)
@@ -505,6 +523,25 @@ def _report_end(working: asyncio.Task[None]) -> None:
     """A worker that ends by an error says so at once, not only to who shuts it down."""
     if not working.cancelled() and (error := working.exception()) is not None:
         log.error("the worker ended: %s", error, exc_info=error)
+
+
+def _encoded(call: Call[Any], limit: int) -> bytes:
+    """The payload's JSON; what is wrong with it says also how this job takes its payload."""
+    try:
+        return call.job.encode_payload(call.payload, limit=limit)
+    except PayloadTooLarge:
+        raise
+    except PayloadError as error:
+        name = call.job.name
+        payload: object = call.payload
+        if isinstance(call.job, FunctionJob) and not isinstance(payload, dict):
+            hint = f"{name} takes arguments; enqueue its .call(...)"
+        elif payload is None:
+            hint = f"{name} takes a payload; give it after the job"
+        else:
+            raise
+        message = f"{error}; {hint}"
+        raise PayloadError(message, path=error.path) from None
 
 
 async def _nothing(line: Line) -> None:

@@ -41,8 +41,8 @@ class JobError:
     def from_exception(cls, error: BaseException, attempt: int, at: datetime) -> JobError:
         """What is kept of an exception: text only, bounded, whatever the exception does."""
         return cls(
-            type=_sayable(type(error).__name__),
-            module=_sayable(type(error).__module__),
+            type=_sayable(str(type(error).__name__)),
+            module=_sayable(str(type(error).__module__)),
             message=_head(_message(error)),
             traceback=_head_and_tail(_traceback(error)),
             attempt=attempt,
@@ -169,8 +169,9 @@ class QueueStats:
 
 def _message(error: BaseException) -> str:
     try:
-        return str(error)
-    except Exception as problem:  # noqa: BLE001 - the exception is the user's; its text may raise
+        # As a str and no subclass, whose methods are the user's again.
+        return str.__str__(str(error))
+    except BaseException as problem:  # noqa: BLE001 - it is the user's, and may raise an exit
         return f"<no message: its __str__ raised {type(problem).__name__}>"
 
 
@@ -178,7 +179,7 @@ def _traceback(error: BaseException) -> str:
     try:
         frames = _from_user_code(error.__traceback__)
         return "".join(tracebacks.format_exception(type(error), error, frames))
-    except Exception as problem:  # noqa: BLE001 - as above, for every exception in the chain
+    except BaseException as problem:  # noqa: BLE001 - as above, for every exception in the chain
         return f"<no traceback: formatting it raised {type(problem).__name__}>"
 
 

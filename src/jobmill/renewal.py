@@ -16,13 +16,17 @@ from typing import Final, assert_never
 
 from jobmill.clock import Clock
 from jobmill.context import AbortReason
-from jobmill.errors import StoreUnavailable
+from jobmill.deadlines import happens
+from jobmill.errors import StoreError
 from jobmill.run import Run
 from jobmill.states import Move
 from jobmill.store import Store
+from jobmill.troubles import Trouble
 
 log: Final = logging.getLogger("jobmill.worker")
 
+_NO_TIME: Final = 0.001
+"""Seconds that are too few for a clock to tell, and so for a loop to wait."""
 _PER_CALL: Final = 1_000
 """Leases renewed in one call."""
 
@@ -130,6 +134,10 @@ class Renewer:
 
     async def _hold(self, held: Held, stopping: asyncio.Event) -> None:
         is_open = False
+        retry = min(held.lease / 10, 1.0)
+        what = f"renewing leases of {held.store.queue}"
+        # No longer pauses: a lease must be renewed as soon as it can be.
+        trouble = Trouble(what, first_pause=retry, max_pause=retry)
         try:
             while not stopping.is_set():
                 began = self._clock.boot()
@@ -139,15 +147,17 @@ class Renewer:
                         await held.store.open()
                         is_open = True
                     await self._renew(held)
-                except StoreUnavailable as error:
-                    pause = min(held.lease / 10, 1.0)
-                    log.warning("leases of %s cannot be renewed now: %s", held.store.queue, error)
+                except StoreError as error:
+                    pause = trouble.say(error)
                 except Exception:
-                    pause = min(held.lease / 10, 1.0)
+                    pause = retry
                     log.exception("renewing leases of %s failed", held.store.queue)
+                else:
+                    trouble.over()
                 # In steps, since the loop's clock may stand still while the machine sleeps.
-                while (left := began + pause - self._clock.boot()) > 0 and not stopping.is_set():
-                    await _wait(stopping, min(left, 1.0))
+                until = began + pause - _NO_TIME
+                while (left := until - self._clock.boot()) > 0 and not stopping.is_set():
+                    await happens(stopping, min(left + _NO_TIME, 1.0))
         finally:
             await held.store.close()
 
@@ -177,7 +187,7 @@ class Renewer:
         while not stopping.is_set():
             asked = self._clock.boot()
             self._tell(self._answer)
-            await _wait(stopping, step)
+            await happens(stopping, step)
             now = self._clock.boot()
             if self._loop.is_closed():
                 # What it left behind is runs that cannot be stopped.
@@ -217,9 +227,3 @@ class Renewer:
 def _resolve(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import msgspec
 
 from jobmill.clock import Clock
-from jobmill.context import AbortSignal
+from jobmill.context import AbortSignal, Told
 from jobmill.states import Claim, Note
 from jobmill.store import KEPT_LINES, Lease
 
@@ -82,6 +83,11 @@ class Run:
             self._progress = (progress, note)
             self.dirty = True
 
+    def say(self, progress: float, note: str | None) -> Awaitable[None]:
+        """Keep a new progress; there is nothing to wait for."""
+        self.report(progress, note)
+        return Told()
+
     def add_line(self, message: str, fields: dict[str, Any]) -> None:
         """Keep a log line until it is stored; the last ones, where they are many."""
         line: dict[str, Any] = {
@@ -118,6 +124,35 @@ class Run:
             if self._progress == (note.progress, note.progress_note):
                 self._progress = None
             self.dirty = bool(self._lines) or self._progress is not None
+
+
+class Telling:
+    """Keeps the progress of a run, and tells each to a hook, in order, from any thread."""
+
+    def __init__(self, run: Run, hook: Callable[[float], Coroutine[Any, Any, None]]) -> None:
+        self._run = run
+        self._hook = hook
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._turns = asyncio.Lock()
+
+    def __call__(self, progress: float, note: str | None) -> Awaitable[None]:
+        """Keep it and tell it; on the loop, what is given waits until it was told."""
+        self._run.report(progress, note)
+        telling = self._run.telling
+        if threading.get_ident() == self._thread:
+            here = self._loop.create_task(self._tell(progress))
+            telling.add(here)
+            here.add_done_callback(telling.discard)
+            return here
+        there = asyncio.run_coroutine_threadsafe(self._tell(progress), self._loop)
+        telling.add(there)
+        there.add_done_callback(telling.discard)
+        return Told()
+
+    async def _tell(self, progress: float) -> None:
+        async with self._turns:
+            await self._hook(progress)
 
 
 def _text(value: object) -> str:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import inspect
 import logging
-import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
-import msgspec
-
 from jobmill.backoff import chosen_delay, retry_delay
-from jobmill.context import CURRENT, AbortReason, JobContext, Told
+from jobmill.context import CURRENT, AbortReason, JobContext
 from jobmill.errors import (
     Cancel,
     ConfigError,
@@ -30,25 +25,22 @@ from jobmill.errors import (
     Retry,
     Snooze,
     StoreUnavailable,
-    UnknownJob,
 )
 from jobmill.executors import (
     ChildDied,
-    ChildFailure,
     ContextFields,
     ProcessExecutor,
     ThreadExecutor,
     matches,
 )
+from jobmill.failures import failure_at, failure_of, log_failure
 from jobmill.job import JobDefinition, JobMiddleware
 from jobmill.middleware import Gate, Refused, compose_middleware, first_wait, gates_of
 from jobmill.options import check_duration
-from jobmill.records import JobError
 from jobmill.registry import lookup
-from jobmill.run import Abandoned, Run
+from jobmill.run import Abandoned, Run, Telling
 from jobmill.states import (
     Claim,
-    Failure,
     Move,
     after_cancel,
     after_failure,
@@ -58,6 +50,7 @@ from jobmill.states import (
     after_success,
     after_timeout,
 )
+from jobmill.unknown import put_off
 
 if TYPE_CHECKING:
     from jobmill.deadlines import Deadline, Deadlines
@@ -73,17 +66,6 @@ HOOK_TIMEOUT: Final = 10.0
 """Seconds that a hook may take."""
 GATE_RETRY: Final = 1.0
 """Seconds until a run is tried again whose gate could not reach the store."""
-UNKNOWN_FIRST_DELAY: Final = 5.0
-UNKNOWN_MAX_DELAY: Final = 300.0
-UNKNOWN_FAILS_AFTER: Final = 86_400.0
-"""Seconds for which a job whose name nobody knows is put off before it fails."""
-
-
-class _Putting(msgspec.Struct, frozen=True):
-    """The memo of a job whose name was unknown: since when, and how often it was put off."""
-
-    unknown_since: float
-    times: int
 
 
 class _Plan:
@@ -139,7 +121,8 @@ class Runner:
         claim = run.claim
         plan = self._plan(claim.name)
         if plan is None:
-            return self._put_off_unknown(claim)
+            self.faults[f"unknown job {claim.name}"] += 1
+            return put_off(claim, self._queue.name)
         try:
             payload = plan.definition.decode_payload(claim.payload)
         except PayloadError as error:
@@ -155,7 +138,7 @@ class Runner:
         """The move for a claim that was taken over from a worker that died."""
         times = claim.lapses + 1
         error = LeaseLost(f"the worker that ran this job died; that happened {times} times to it")
-        return after_lapse(claim, _failure(claim, error, claim.started_at))
+        return after_lapse(claim, failure_at(claim, error, claim.started_at))
 
     async def _run_known(
         self, run: Run, plan: _Plan, ctx: JobContext[Any], check_lease: CheckLease
@@ -359,13 +342,13 @@ class Runner:
             return
         try:
             await self._bounded(hook, ctx, *args)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  it changes nothing, whatever it is
             # Also an exit, a cancellation or a Retry: only the handler decides.
             if isinstance(error, KeyboardInterrupt):
                 self._interrupt()
             self.faults[name] += 1
             extra = {"job_id": ctx.job_id, "job_name": ctx.job_name, "queue": ctx.queue_name}
-            log.exception("the hook %s of %s failed", name, ctx.job_name, extra=extra)
+            log_failure(log, error, "the hook %s of %s failed", name, ctx.job_name, **extra)
 
     async def _bounded(self, hook: Callable[..., Any], *args: Any) -> None:
         async with asyncio.timeout(HOOK_TIMEOUT):
@@ -388,31 +371,7 @@ class Runner:
 
     def _context(self, run: Run, plan: _Plan, payload: Any) -> JobContext[Any]:
         claim = run.claim
-
         hook = plan.definition.hooks.on_progress
-        loop = asyncio.get_running_loop()
-        here = threading.get_ident()
-        turns = asyncio.Lock()
-
-        async def tell(value: float) -> None:
-            async with turns:
-                await self._hook(ctx, "on_progress", hook, value)
-
-        def report(value: float, note: str | None) -> Awaitable[None]:
-            run.report(value, note)
-            if hook is None:
-                return Told()
-            call = tell(value)
-            if threading.get_ident() == here:
-                telling = loop.create_task(call)
-                run.telling.add(telling)
-                telling.add_done_callback(run.telling.discard)
-                return telling
-            elsewhere = asyncio.run_coroutine_threadsafe(call, loop)
-            run.telling.add(elsewhere)
-            elsewhere.add_done_callback(run.telling.discard)
-            return Told()
-
         ctx = JobContext(
             job_id=claim.id,
             job_name=claim.name,
@@ -426,38 +385,15 @@ class Runner:
             metadata=claim.metadata,
             queue=self._queue,
             state=self.state,
-            progress_sink=report,
+            progress_sink=run.say,
             log_sink=run.add_line,
             token=claim.token,
         )
+        if hook is not None:
+            ctx.tell_progress_to(Telling(run, partial(self._hook, ctx, "on_progress", hook)))
         return ctx
 
-    def _put_off_unknown(self, claim: Claim) -> Move:
-        """Put the job off, unspent: a newer release may know its name; fail it after a day."""
-        first = _Putting(claim.started_at, 0)
-        try:
-            before = _PUTTING.decode(claim.memo) if claim.memo else first
-        except msgspec.MsgspecError:
-            before = first
-        if claim.started_at - before.unknown_since >= UNKNOWN_FAILS_AFTER:
-            message = f"no worker has known a job of the name {claim.name} for a day"
-            failure = _failure(claim, UnknownJob(message, job_name=claim.name), claim.started_at)
-            return after_failure(claim, failure, retryable=False, delay=0.0)
-        times = min(max(before.times, 0), 10)
-        delay = min(UNKNOWN_MAX_DELAY, UNKNOWN_FIRST_DELAY * 2.0**times)
-        self.faults[f"unknown job {claim.name}"] += 1
-        log.warning(
-            "no job of the name %s is defined here; %s is put off for %g s",
-            claim.name,
-            claim.id,
-            delay,
-            extra={"job_id": claim.id, "job_name": claim.name, "queue": self._queue.name},
-        )
-        memo = msgspec.json.encode(_Putting(before.unknown_since, times + 1))
-        return after_snooze(claim, delay, untried=True, memo=memo)
 
-
-_PUTTING: Final = msgspec.json.Decoder(_Putting)
 _HANDED_BACK: Final = (asyncio.CancelledError, ChildDied, JobCancelled, KeyboardInterrupt)
 """What a run ends with because its worker stops, and not by itself."""
 _ODD_FAILURES: Final = (asyncio.CancelledError, SystemExit)
@@ -468,33 +404,3 @@ def _seconds(delay: float | timedelta) -> float:
     """The delay of a Retry or a Snooze; an instant that is past means now."""
     seconds = cast("object", delay.total_seconds() if isinstance(delay, timedelta) else delay)
     return check_duration("delay", max(seconds, 0) if isinstance(seconds, int | float) else seconds)
-
-
-def failure_of(run: Run, error: BaseException) -> Failure:
-    """What is kept of an error of this run."""
-    return _failure(run.claim, error, run.now())
-
-
-def _failure(claim: Claim, error: BaseException, at: float) -> Failure:
-    moment = datetime.fromtimestamp(at, UTC)
-    if isinstance(error, ChildFailure):
-        shown = replace(error.error, attempt=claim.attempt, at=moment)
-    else:
-        shown = JobError.from_exception(error, claim.attempt, moment)
-    place = _innermost(error)
-    group = f"{claim.name}|{shown.module}.{shown.type}|{place}"
-    fingerprint = hashlib.sha256(group.encode()).hexdigest()[:16]
-    return Failure(error=shown.to_json(), fingerprint=fingerprint)
-
-
-def _innermost(error: BaseException) -> str:
-    """Where the error was raised: the file and the function."""
-    if isinstance(error, ChildFailure):
-        return error.place
-    frames = error.__traceback__
-    if frames is None:
-        return ""
-    while frames.tb_next is not None:
-        frames = frames.tb_next
-    code = frames.tb_frame.f_code
-    return f"{code.co_filename}:{code.co_qualname}"

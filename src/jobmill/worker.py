@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import contextlib
+import inspect
 import logging
 import os
 import platform
@@ -13,20 +13,24 @@ from contextlib import AsyncExitStack
 from contextvars import Context
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from jobmill.context import AbortReason
-from jobmill.deadlines import Deadlines
-from jobmill.errors import ConfigError, StoreUnavailable
+from jobmill.deadlines import Deadlines, happens
+from jobmill.errors import ConfigError, JobsError, StoreError, StoreUnavailable
 from jobmill.executors import ProcessExecutor, ThreadExecutor
+from jobmill.failures import failure_of, log_failure
 from jobmill.feed import Feed
 from jobmill.job import JobDefinition
+from jobmill.lifespans import EXIT_WITHIN, Lifespans
 from jobmill.options import check_duration, check_whole
+from jobmill.registry import described
 from jobmill.renewal import Held, Renewer
 from jobmill.run import Abandoned, Run
-from jobmill.runner import Runner, failure_of
+from jobmill.runner import Runner
 from jobmill.slots import Slots
 from jobmill.states import Claim, after_failure, after_stop
+from jobmill.troubles import Trouble
 
 if TYPE_CHECKING:
     from jobmill.queue import Queue
@@ -60,10 +64,7 @@ class Worker:
         jobs: Jobs | None = None,
         stall_after: float = 600.0,
     ) -> None:
-        self._queues = tuple(queues) if isinstance(queues, Sequence) else (queues,)
-        if not self._queues:
-            message = "queues: a worker needs one queue at least"
-            raise ConfigError(message, field="queues")
+        self._queues = _queues(queues)
         self.concurrency: int = (
             max(queue.concurrency for queue in self._queues)
             if concurrency is None
@@ -78,11 +79,13 @@ class Worker:
         self._tokens = (f"{start}.{n}" for n in count(1))
         self._slots = Slots(self.concurrency)
         self._feeds: list[Feed] = []
+        self._lifespans = Lifespans()
         self._settle_until = float("inf")
         self._interrupted: asyncio.Task[None] | None = None
         self._told = asyncio.Event()
         self._left = asyncio.Event()
         self._lingers = False
+        self._said_stop = False
         self._main: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -122,21 +125,27 @@ class Worker:
         """Claim no more, wait up to `timeout` seconds for running jobs, hand back the rest.
 
         What cannot be stopped, a thread or a handler that ignores its cancellation, keeps
-        its lease until it, or the process, ends.
+        its lease until it, or the process, ends. A lifespan that is still being entered has
+        `timeout` seconds for it, too.
         """
         self.quiet()
         if self._main is None or self._main.done():
             return
-        if not await self._becomes_idle(timeout):
+        self._say_stop(timeout)
+        if not await happens(self._lifespans.entered, timeout):
+            self._lifespans.give_up()
+        if not await happens(self._slots.idle, timeout):
             await self._abort_all()
         self._settle_until = self._loop.time() + LAST_SETTLE
         self._stir()
-        if not self._lingers:
-            await asyncio.wait([self._main])
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LAST_SETTLE):
-                await self._told.wait()
+        if self._lingers:
+            await happens(self._told, LAST_SETTLE)
+        else:
+            # For the last outcomes, each lifespan, and what else there is to be closed.
+            last = 2 * LAST_SETTLE + EXIT_WITHIN * len(self._queues)
+            await asyncio.wait([self._main], timeout=last)
+            if not self._main.done():
+                log.warning("the worker does not end; it is left to itself")
         self._left.set()
 
     async def _live(self) -> None:
@@ -152,8 +161,9 @@ class Worker:
                 if not await self._opened(feed):
                     return
                 stack.push_async_callback(feed.store.close)
-                if queue.lifespan is not None:
-                    feed.runner.state = await stack.enter_async_context(queue.lifespan(queue))
+                entered, feed.runner.state = await self._lifespans.enter(queue, stack)
+                if not entered:
+                    return
                 self._feeds.append(feed)
             await self._work()
 
@@ -180,11 +190,12 @@ class Worker:
             stall_after=self._stall_after,
         )
         await self._renewer.start(threads=self._seams.threads)
-        steps: list[tuple[float, Callable[[], Awaitable[None]]]] = []
+        steps: list[tuple[str, float, Callable[[], Awaitable[None]]]] = []
         for feed in self._feeds:
-            steps.append((0.0, feed.listen))
-            steps.append((NOTES_INTERVAL, feed.write_notes))
-            steps.append((PRUNE_INTERVAL, partial(_prune, feed)))
+            name = feed.queue.name
+            steps.append((f"listening to {name}", 0.0, feed.listen))
+            steps.append((f"storing progress of {name}", NOTES_INTERVAL, feed.write_notes))
+            steps.append((f"pruning {name}", PRUNE_INTERVAL, partial(_prune, feed)))
         loops = [self._loop.create_task(feed.loop(self._finished)) for feed in self._feeds]
         background = [self._loop.create_task(_every(*step)) for step in steps]
         try:
@@ -221,37 +232,50 @@ class Worker:
         for each in loops:
             each.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
-        if self._slots.running:
+        self._say_stop(0)
+        if self._slots.running and not self._lingers:
             await self._abort_all()
         for run in tuple(self._slots.running):
             # Nobody is left to wait for its thread.
             run.cut()
-        await self._becomes_idle(1.0)
+        await happens(self._slots.idle, 1.0)
         for feed in self._feeds:
-            with contextlib.suppress(StoreUnavailable, TimeoutError):
-                async with asyncio.timeout(LAST_SETTLE):
-                    await feed.flush()
+            flush = self._loop.create_task(feed.flush())
+            await asyncio.wait([flush], timeout=LAST_SETTLE)
+            if not flush.cancel() and (error := flush.exception()) is not None:
+                log.warning("%s could not be told all outcomes: %s", feed.queue.name, error)
         self._told.set()
+
+    def _say_stop(self, timeout: float) -> None:
+        """Say once what the stop waits for."""
+        running = len(self._slots.running)
+        if not running or self._said_stop:
+            return
+        self._said_stop = True
+        jobs = "1 running job" if running == 1 else f"{running} running jobs"
+        if timeout > 0:
+            log.warning("stopping: waiting up to %g s for %s", timeout, jobs)
+        else:
+            log.warning("stopping: aborting %s, with up to %g s to end", jobs, self._grace())
+
+    def _grace(self) -> float:
+        return max(run.claim.policy.abort_grace for run in self._slots.running)
 
     async def _abort_all(self) -> None:
         """Abort what runs; what then still runs keeps its lease as long as this process."""
-        grace = max(run.claim.policy.abort_grace for run in self._slots.running)
+        grace = self._grace()
         for run in tuple(self._slots.running):
             self._abort(run, "shutdown")
-        if await self._becomes_idle(grace + 1.0):
+        if await happens(self._slots.idle, grace + 1.0):
             return
         for run in self._slots.running:
+            if run.abandoned:
+                continue
             run.abandoned = True
             log.warning("%s cannot be stopped; it keeps its lease", _name(run))
         if not self._lingers:
             self._lingers = True
             atexit.register(self._hand_back_at_exit)
-
-    async def _becomes_idle(self, seconds: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._slots.idle.wait()
-        return self._slots.idle.is_set()
 
     def _hand_back_at_exit(self) -> None:
         """The very last act: nothing of this process runs on after it."""
@@ -302,6 +326,7 @@ class Worker:
         run.asyncio_task = self._loop.create_task(
             self._execute(feed, run), name=_name(run), context=Context()
         )
+        run.asyncio_task.add_done_callback(partial(self._executed, feed, run))
 
     async def _execute(self, feed: Feed, run: Run) -> None:
         claim = run.claim
@@ -314,11 +339,30 @@ class Worker:
             return
         except asyncio.CancelledError:
             move = after_stop(claim)
-        except Exception as error:
-            log.exception("running %s failed inside jobmill", _name(run))
+        except KeyboardInterrupt:
+            self._interrupt()
+            move = after_stop(claim)
+        except BaseException as error:  # noqa: BLE001  an exit, too, is no reason to end the worker
+            log_failure(log, error, "running %s failed outside its handler", _name(run))
             delay = claim.policy.retry_delay
             move = after_failure(claim, failure_of(run, error), retryable=True, delay=delay)
         run.abandoned = False
+        self._end(run)
+        feed.settle(run, move)
+
+    def _executed(self, feed: Feed, run: Run, ended: asyncio.Task[None]) -> None:
+        """Free the slot of a run that ended in a way that `_execute` did not see."""
+        if run not in self._slots.running:
+            return
+        if ended.cancelled():
+            # Cancelled before its first step.
+            move = after_stop(run.claim, untried=True)
+        else:
+            broken = JobsError(f"the run broke off: {type(ended.exception()).__name__}")
+            log.error("%s: %s", _name(run), broken)
+            delay = run.claim.policy.retry_delay
+            failure = failure_of(run, broken)
+            move = after_failure(run.claim, failure, retryable=True, delay=delay)
         self._end(run)
         feed.settle(run, move)
 
@@ -372,16 +416,21 @@ class Worker:
                 feed.wake.set()
 
 
-async def _every(pause: float, step: Callable[[], Awaitable[None]]) -> None:
+async def _every(what: str, pause: float, step: Callable[[], Awaitable[None]]) -> None:
     """Keep a background step going, whatever it raises."""
+    trouble = Trouble(what, first_pause=1.0, max_pause=30.0)
     while True:
         try:
             await step()
         except StoreUnavailable as error:
             log.debug("the store cannot be reached: %s", error)
+        except StoreError as error:
+            await asyncio.sleep(trouble.say(error))
         except Exception:
             log.exception("a background step of the worker failed")
             await asyncio.sleep(1.0)
+        else:
+            trouble.over()
         await asyncio.sleep(pause)
 
 
@@ -404,8 +453,43 @@ def _name(run: Run) -> str:
 def _names(jobs: Jobs | None) -> tuple[str, ...] | None:
     if jobs is None:
         return None
-    some = (jobs,) if isinstance(jobs, JobDefinition | str) else tuple(jobs)
+    given: object = jobs
+    if isinstance(given, Sequence) and not isinstance(given, str | bytes):
+        some = tuple(cast("Sequence[object]", given))
+    else:
+        some = (given,)
     if not some:
         message = "jobs: give one job at least, or leave it out to run all"
         raise ConfigError(message, field="jobs")
-    return tuple(each if isinstance(each, str) else each.name for each in some)
+    return tuple(_job_name(each) for each in some)
+
+
+def _job_name(job: object) -> str:
+    if isinstance(job, JobDefinition):
+        return job.name
+    if isinstance(job, str) and job:
+        # It may be defined elsewhere, or later.
+        return job
+    if inspect.isroutine(job):
+        message = f"jobs: {described(job)} is no job; decorate the function with @job"
+    else:
+        message = f"jobs: {job!r} is no job; give jobs, or their names, one or a list of them"
+    raise ConfigError(message, field="jobs")
+
+
+def _queues(queues: object) -> tuple[Queue, ...]:
+    from jobmill.queue import Queue
+
+    some: list[object] = [queues]
+    if isinstance(queues, Sequence) and not isinstance(queues, str | bytes):
+        some = list(cast("Sequence[object]", queues))
+    if not some:
+        message = "queues: a worker needs one queue at least"
+        raise ConfigError(message, field="queues")
+    found: list[Queue] = []
+    for each in some:
+        if not isinstance(each, Queue):
+            message = f"queues: {each!r} is no queue; give a Queue or a list of them"
+            raise ConfigError(message, field="queues")
+        found.append(each)
+    return tuple(found)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
-from jobmill import InMemoryQueue, Queue, RedisQueue, SQLiteQueue
+from jobmill import InMemoryQueue, Queue, SQLiteQueue
 from jobmill.registry import isolated
-from tests.servers import emptied
 
 
 class MakeQueue(Protocol):
@@ -20,38 +18,27 @@ class MakeQueue(Protocol):
     def __call__(self, **options: Any) -> Queue: ...
 
 
-def memory(request: pytest.FixtureRequest, place: Path) -> MakeQueue:
-    return partial(InMemoryQueue, memory=str(place))
+def memory(place: Path, **options: Any) -> Queue:
+    return InMemoryQueue(memory=str(place), **options)
 
 
-def sqlite(request: pytest.FixtureRequest, place: Path) -> MakeQueue:
-    return partial(SQLiteQueue, place / "jobs.db")
-
-
-def redis(request: pytest.FixtureRequest, place: Path) -> MakeQueue:
-    address = emptied(request.getfixturevalue("redis_address"))
-    return partial(RedisQueue, str(address))
+def sqlite(place: Path, **options: Any) -> Queue:
+    return SQLiteQueue(place / "jobs.db", **options)
 
 
 STORES = [
     pytest.param(memory, marks=pytest.mark.store("memory"), id="memory"),
     pytest.param(sqlite, marks=pytest.mark.store("sqlite"), id="sqlite"),
-    pytest.param(redis, marks=pytest.mark.store("redis"), id="redis"),
 ]
 
 
 @pytest.fixture(params=STORES)
-def open_queue(request: pytest.FixtureRequest, tmp_path: Path) -> MakeQueue:
-    opened: MakeQueue = request.param(request, tmp_path)
-    return opened
-
-
-@pytest.fixture
-async def make_queue(open_queue: MakeQueue) -> AsyncIterator[MakeQueue]:
+async def make_queue(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MakeQueue]:
+    open_queue: Callable[..., Queue] = request.param
     made: list[Queue] = []
 
     def make(**options: Any) -> Queue:
-        made.append(open_queue(**options))
+        made.append(open_queue(tmp_path, **options))
         return made[-1]
 
     yield make

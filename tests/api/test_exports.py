@@ -8,7 +8,6 @@ import jobmill
 PUBLIC = {
     *("define_job", "job", "JobDefinition", "Call", "JobContext", "JobOptions", "JobHooks"),
     *("AbortSignal", "current_context", "create_queue", "Queue", "InMemoryQueue", "SQLiteQueue"),
-    *("RedisQueue",),
     *("JobHandle", "JobInfo", "JobPage", "JobError", "QueueStats", "Worker", "JobHandler"),
     *("JobMiddleware", "EnqueueOptions", "compose_middleware", "create_validation_middleware"),
     *("create_logging_middleware", "create_rate_limit_middleware", "create_retry_middleware"),

@@ -22,6 +22,8 @@ T = TypeVar("T")
 PATIENCE = 1_000.0
 """Seconds after which it is clear that something never ends."""
 
+LONGEST_RUN = 25.0
+"""Seconds that a handler takes at the most: one that lost its job may still enqueue another."""
 LEASE = 10.0
 TROUBLE = 90.0
 WITHIN = 45.0
@@ -128,10 +130,17 @@ class World:
         return Outcome(self.faults.log, at_end, check(self.faults.log, at_end))
 
     async def drain(self) -> None:
+        """Wait until all has ended, and what still runs of ended jobs can add no more."""
         deadline = self.sim.clock.boot() + PATIENCE
+        ended_at: float | None = None
         while self.sim.clock.boot() < deadline:
             counts = await self.root.counts()
-            if not any(counts.states.get(state) for state in UNFINISHED):
+            now = self.sim.clock.boot()
+            if any(counts.states.get(state) for state in UNFINISHED):
+                ended_at = None
+            elif ended_at is None:
+                ended_at = now
+            elif now - ended_at > LONGEST_RUN:
                 return
             await asyncio.sleep(1.0)
 

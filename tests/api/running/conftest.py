@@ -18,16 +18,12 @@ from jobmill.stores.sqlite import SQLiteStore
 MakeQueue = Callable[..., Queue]
 
 
-OpenStore = Callable[[str, Seams], Store]
+def _memory(path: Path, queue: str, seams: Seams) -> Store:
+    return MemoryStore(str(path), queue, clock=seams.clock)
 
 
-def _memory(request: pytest.FixtureRequest, path: Path) -> OpenStore:
-    return lambda queue, seams: MemoryStore(str(path), queue, clock=seams.clock)
-
-
-def _sqlite(request: pytest.FixtureRequest, path: Path) -> OpenStore:
-    file = path / "jobs.db"
-    return lambda queue, seams: SQLiteStore(file, queue, synchronous="normal", clock=seams.clock)
+def _sqlite(path: Path, queue: str, seams: Seams) -> Store:
+    return SQLiteStore(path / "jobs.db", queue, synchronous="normal", clock=seams.clock)
 
 
 @pytest.fixture(
@@ -36,19 +32,13 @@ def _sqlite(request: pytest.FixtureRequest, path: Path) -> OpenStore:
         pytest.param(_sqlite, marks=pytest.mark.store("sqlite"), id="sqlite"),
     ]
 )
-def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> OpenStore:
-    opened: OpenStore = request.param(request, tmp_path)
-    return opened
-
-
-@pytest.fixture
-async def make_queue(open_store: OpenStore) -> AsyncIterator[MakeQueue]:
+async def make_queue(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MakeQueue]:
     """Makes queues on one store; two of one name are the same queue, seen twice."""
     made: list[Queue] = []
 
     def make(name: str = "default", *, clock: Any = None, **options: Any) -> Queue:
         seams = Seams(clock=clock or SystemClock())
-        store = open_store(name, seams)
+        store = request.param(tmp_path, name, seams)
         queue = Queue(store, seams=seams, **{"poll_interval": 0.05, **options})
         made.append(queue)
         return queue

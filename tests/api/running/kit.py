@@ -11,7 +11,7 @@ from typing import Any
 
 from jobmill import JobHooks, JobInfo, JobOptions, define_job
 from jobmill.clock import SystemClock
-from jobmill.errors import StoreUnavailable
+from jobmill.errors import SchemaMismatch, StoreUnavailable
 from jobmill.handle import JobHandle
 from jobmill.job import JobDefinition
 from jobmill.queue import Queue
@@ -112,10 +112,11 @@ class Shifted:
 
 
 class Faults:
-    """What a Flaky store does wrong: verbs that are away, and verbs whose reply is lost."""
+    """What a Flaky store does wrong: verbs away, verbs refused, verbs whose reply is lost."""
 
     def __init__(self) -> None:
         self.away: set[str] = set()
+        self.refused: set[str] = set()
         self.lost: dict[str, int] = {}
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
 
@@ -135,13 +136,15 @@ class Flaky:
 
     def __getattr__(self, verb: str) -> Any:
         found = getattr(self.inner, verb)
-        if verb not in {"open", "claim", "move", "renew", "add", "get", "reserve"}:
+        if verb not in {"open", "claim", "move", "renew", "add", "get", "reserve", "prune"}:
             return found
 
         async def call(*args: Any, **options: Any) -> Any:
             self.faults.calls.append((verb, args))
             if verb in self.faults.away:
                 raise StoreUnavailable(f"{verb}: away")
+            if verb in self.faults.refused:
+                raise SchemaMismatch(f"{verb}: refused")
             answer = await found(*args, **options)
             if self.faults.lost.get(verb, 0):
                 self.faults.lost[verb] -= 1

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from jobmill import JobContext
+from jobmill import JobContext, JobHooks, Worker
+from jobmill.feed import Feed
 from jobmill.options import Policy
 from jobmill.queue import Queue
-from jobmill.states import Move
+from jobmill.run import Run
+from jobmill.states import Claim, Move
 from jobmill.store import NewJob, Want
 from tests.api.running.kit import Shifted, define, ended, fresh, record_of, until
 
@@ -181,3 +184,113 @@ async def test_a_hostile_memo_never_blocks_the_queue(make_queue: Any) -> None:
         await until(put_off)
         await queue.shutdown(timeout=0)
     await store.close()
+
+
+class _Exits(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+class _Worse(Exception):
+    @property
+    def __notes__(self) -> list[str]:  # type: ignore[override]
+        raise SystemExit(3)
+
+
+@dataclass
+class _Bad:
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.n == 7:
+            raise SystemExit(3)
+
+
+@pytest.mark.parametrize("kind", [_Exits, _Worse])
+async def test_an_error_that_exits_when_it_is_shown_costs_no_slot(
+    make_queue: Any, kind: type[Exception]
+) -> None:
+    queue: Queue = make_queue(concurrency=1)
+
+    async def handler(ctx: JobContext[Any]) -> None:
+        raise kind
+
+    queue.process()
+    info = await ended(queue, await queue.enqueue(define(handler, retries=1)))
+    assert (info.status, info.attempts, len(info.errors)) == ("failed", 2, 2)
+    assert info.error is not None
+    assert info.error.type == kind.__name__
+    await still_works(queue)
+
+
+@pytest.mark.parametrize("kind", [_Exits, _Worse])
+async def test_a_hook_that_raises_such_an_error_changes_nothing(
+    make_queue: Any, kind: type[Exception]
+) -> None:
+    queue: Queue = make_queue(concurrency=1)
+
+    def hook(ctx: JobContext[Any], *args: Any) -> None:
+        raise kind
+
+    queue.process()
+    hooks = JobHooks(after_run=hook, on_finally=hook)
+    assert await (await queue.enqueue(define(_probe, hooks=hooks))).result(15) == "alive"
+    await still_works(queue)
+
+
+async def test_a_payload_that_exits_while_it_is_decoded_costs_no_slot(make_queue: Any) -> None:
+    queue: Queue = make_queue(concurrency=1)
+
+    async def handler(ctx: JobContext[_Bad]) -> None: ...
+
+    job = define(handler, retries=1)
+    queue.process()
+    job_id = await put(queue, job.name, b'{"n": 7}', policy=Policy(max_attempts=1))
+    info = await ended(queue, job_id)
+    assert info.status == "failed"
+    assert info.error is not None
+    assert info.error.type == "SystemExit"
+    await still_works(queue)
+
+
+async def test_a_run_that_breaks_off_frees_its_slot(
+    make_queue: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue: Queue = make_queue(concurrency=1)
+    execute = Worker._execute
+    broken: list[Run] = []
+
+    async def breaks(worker: Worker, feed: Feed, run: Run) -> None:
+        if not broken:
+            broken.append(run)
+            raise MemoryError
+        await execute(worker, feed, run)
+
+    monkeypatch.setattr(Worker, "_execute", breaks)
+    queue.process()
+    info = await ended(queue, await queue.enqueue(define(_probe, retries=0)))
+    assert info.status == "failed"
+    assert info.error is not None
+    assert "broke off: MemoryError" in info.error.message
+    assert "broke off" in caplog.text
+    await still_works(queue)
+
+
+async def test_a_run_that_is_cancelled_before_its_first_step_is_handed_back(
+    make_queue: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue: Queue = make_queue(concurrency=1)
+    start = Worker._start
+    cut: list[Run] = []
+
+    def starts(worker: Worker, feed: Feed, claim: Claim, claimed_at: float) -> None:
+        start(worker, feed, claim, claimed_at)
+        run = feed.held[claim.id]
+        if not cut and run.asyncio_task is not None:
+            cut.append(run)
+            run.asyncio_task.cancel()
+
+    monkeypatch.setattr(Worker, "_start", starts)
+    queue.process()
+    assert await (await queue.enqueue(define(_probe))).result(15) == "alive"
+    assert len(cut) == 1

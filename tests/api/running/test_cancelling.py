@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from typing import Any
 
 import pytest
 
-from jobmill import JobContext, Retry, Snooze
+from jobmill import JobContext, JobHooks, Retry, Snooze
 from jobmill.queue import Queue
 from tests.api.running.kit import define, ended, reached, until
 
@@ -78,15 +77,18 @@ async def test_a_cancelled_job_never_runs_again_also_when_it_fails_at_that_momen
 
 
 async def test_a_cancel_that_a_run_outpaces_is_void(queue: Queue) -> None:
-    free = threading.Event()
+    cancelled: list[bool] = []
 
     async def handler(ctx: JobContext[Any]) -> str:
-        await ctx.queue.cancel(ctx.job_id, "too late")
         return "done"
 
+    async def cancel(ctx: JobContext[Any], result: Any) -> None:
+        cancelled.append(await ctx.queue.cancel(ctx.job_id, "too late"))
+
     queue.process()
-    info = await ended(queue, await queue.enqueue(define(handler)))
-    free.set()
+    job = define(handler, hooks=JobHooks(after_run=cancel))
+    info = await ended(queue, await queue.enqueue(job))
+    assert cancelled == [True]
     assert (info.status, info.result, info.error) == ("completed", "done", None)
 
 

@@ -357,3 +357,24 @@ async def test_a_run_whose_job_is_claimed_again_here_is_told(make_queue: Any) ->
 
 async def _probe(ctx: JobContext[Any]) -> str:
     return "alive"
+
+
+async def test_many_lapsed_leases_are_one_warning(
+    make_queue: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue: Queue = make_queue()
+
+    async def handler(ctx: JobContext[Any]) -> None: ...
+
+    job = define(handler)
+    handles = await queue.enqueue_many([job.call() for _ in range(5)])
+    died = [claim.id for claim in await die_with(queue, 5)]
+    assert len(died) == 5
+    await asyncio.sleep(0.01)  # the leases of a millisecond run out
+    queue.process()
+    for handle in handles:
+        assert (await ended(queue, handle)).lapses == 1
+    (line,) = [each for each in caplog.messages if "lapsed" in each]
+    assert line.startswith("the workers of 5 jobs died; their leases lapsed: ")
+    assert line.endswith(", ...")
+    assert sum(each in line for each in died) == 3

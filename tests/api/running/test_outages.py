@@ -185,3 +185,38 @@ async def test_a_gate_that_cannot_reach_the_store_puts_the_run_off_unspent(
 
 async def _probe(ctx: JobContext[Any]) -> str:
     return "alive"
+
+
+@pytest.mark.parametrize(
+    ("verb", "what"),
+    [("claim", "claiming from"), ("renew", "renewing leases of"), ("prune", "pruning")],
+)
+async def test_a_store_that_refuses_is_said_once_and_tried_again(
+    make_queue: Any,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    verb: str,
+    what: str,
+) -> None:
+    monkeypatch.setattr("jobmill.worker.PRUNE_INTERVAL", 0.05)
+    caplog.set_level("INFO", "jobmill.worker")
+    queue, faults = flaky(make_queue(lease=0.3))
+    go_on = asyncio.Event()
+
+    async def handler(ctx: JobContext[Any]) -> None:
+        await go_on.wait()
+
+    faults.refused.add(verb)
+    queue.process()
+    handle = await queue.enqueue(define(handler))
+    await until(lambda: faults.count(verb) >= 2)
+    faults.refused.clear()
+    await until(lambda: f"{what} default works again" in caplog.text)
+    go_on.set()
+    assert (await ended(queue, handle)).status == "completed"
+    said = [each for each in caplog.records if "refused" in each.getMessage()]
+    assert [each.getMessage() for each in said] == [
+        f"{what} default fails, and is tried again: SchemaMismatch: {verb}: refused"
+    ]
+    assert said[0].exc_info is None
+    await queue.shutdown()

@@ -164,6 +164,121 @@ async def test_a_stop_during_the_lifespan_is_heard(make_queue: Any) -> None:
     assert left.is_set()
 
 
+@pytest.mark.parametrize("timeout", [0, 0.05])
+async def test_a_stop_says_once_what_it_waits_for(
+    queue: Queue, caplog: pytest.LogCaptureFixture, timeout: float
+) -> None:
+    async def handler(ctx: JobContext[Any]) -> None:
+        await asyncio.Event().wait()
+
+    job = define(handler, abort_grace=0.25)
+    queue.process()
+    for handle in [await queue.enqueue(job) for _ in range(2)]:
+        await reached(queue, handle, "processing")
+    await queue.shutdown(timeout=timeout)
+    (line,) = [each for each in caplog.messages if each.startswith("stopping")]
+    assert line == (
+        "stopping: waiting up to 0.05 s for 2 running jobs"
+        if timeout
+        else "stopping: aborting 2 running jobs, with up to 0.25 s to end"
+    )
+
+
+async def test_a_stop_with_nothing_to_wait_for_is_silent(
+    queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue.process()
+    assert await (await queue.enqueue(define(_probe))).result(15) == "alive"
+    await queue.shutdown()
+    assert "stopping" not in caplog.text
+
+
+async def test_a_stop_gives_up_a_lifespan_that_does_not_enter(
+    make_queue: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    log: list[str] = []
+    entered = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(queue: Queue) -> AsyncIterator[None]:
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            log.append("undone")
+        yield
+
+    queue: Queue = make_queue(lifespan=lifespan)
+    worker = Worker(queue)
+    running = asyncio.create_task(worker.run())
+    await entered.wait()
+    await asyncio.wait_for(worker.stop(timeout=0.01), 5)
+    await asyncio.wait_for(running, 5)
+    assert log == ["undone"]
+    assert "was cancelled while it was entered" in caplog.text
+    assert "left to itself" not in caplog.text
+
+
+@pytest.mark.parametrize("how", ["shutdown", "cancel"])
+async def test_a_stop_cancels_a_lifespan_that_does_not_exit(
+    make_queue: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    how: str,
+) -> None:
+    monkeypatch.setattr("jobmill.lifespans.EXIT_WITHIN", 0.05)
+    log: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def lifespan(queue: Queue) -> AsyncIterator[None]:
+        yield
+        try:
+            await asyncio.Event().wait()
+        finally:
+            log.append("cut")
+
+    queue: Queue = make_queue(lifespan=lifespan)
+    worker = Worker(queue)
+    running = asyncio.create_task(worker.run())
+    assert await (await queue.enqueue(define(_probe))).result(15) == "alive"
+    if how == "cancel":
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(running, 5)
+    else:
+        await asyncio.wait_for(worker.stop(timeout=0.01), 5)
+        await asyncio.wait_for(running, 5)
+    assert log == ["cut"]
+    assert "to exit; cancelling" in caplog.text
+
+
+async def test_a_stop_returns_beside_a_lifespan_that_ignores_its_cancellation(
+    make_queue: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("jobmill.lifespans.EXIT_WITHIN", 0.05)
+    monkeypatch.setattr("jobmill.worker.EXIT_WITHIN", 0.05)
+    monkeypatch.setattr("jobmill.worker.LAST_SETTLE", 0.2)
+    go_on = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(queue: Queue) -> AsyncIterator[None]:
+        yield
+        while not go_on.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await go_on.wait()
+
+    queue: Queue = make_queue(lifespan=lifespan)
+    worker = Worker(queue)
+    running = asyncio.create_task(worker.run())
+    assert await (await queue.enqueue(define(_probe))).result(15) == "alive"
+    await asyncio.wait_for(worker.stop(timeout=0.01), 5)
+    await asyncio.wait_for(running, 5)
+    assert "left to itself" in caplog.text
+    go_on.set()
+    assert worker._main is not None
+    await asyncio.wait_for(worker._main, 5)
+
+
 async def test_stopping_twice_and_at_once_is_one_stop(queue: Queue) -> None:
     async def handler(ctx: JobContext[Any]) -> None:
         await asyncio.Event().wait()
@@ -520,5 +635,38 @@ async def test_ctrl_c_hands_back_unspent(tmp_path: Path, name: str) -> None:
     os.kill(process.pid, signal.SIGINT)
     out, err = await asyncio.to_thread(finish, process)
     assert out == "interrupted\n", err
+    info, lapses = await look(tmp_path)
+    assert (info.status, info.attempts, lapses) == ("pending", 0, 0)
+
+
+@pytest.mark.store("sqlite")
+async def test_ctrl_c_does_not_wait_for_a_thread_that_cannot_be_stopped(tmp_path: Path) -> None:
+    process = script(
+        tmp_path,
+        """
+        import time
+        from jobmill import job
+
+        @job(name="sleeps", retries=0)
+        def sleeps() -> None:
+            said("started")
+            time.sleep(60)
+
+        async def main() -> None:
+            await queue.enqueue(sleeps)
+            await Worker(queue).run()
+        try:
+            asyncio.run(main())
+        except KeyboardInterrupt:
+            said("interrupted")
+        """,
+    )
+    assert process.stdout is not None
+    assert await asyncio.to_thread(process.stdout.readline) == "started\n"
+    os.kill(process.pid, signal.SIGINT)
+    out, err = await asyncio.to_thread(finish, process)
+    assert out == "interrupted\n", err
+    assert err.count("cannot be stopped") == 1, err
+    assert "Traceback" not in err
     info, lapses = await look(tmp_path)
     assert (info.status, info.attempts, lapses) == ("pending", 0, 0)

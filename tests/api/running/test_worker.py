@@ -232,3 +232,45 @@ def _descriptors() -> int:
 def _runs() -> int:
     gc.collect()
     return sum(type(each).__name__ in {"Run", "Claim", "JobContext"} for each in gc.get_objects())
+
+
+def _undecorated() -> None: ...
+
+
+@pytest.mark.parametrize("queues", [3, "default", None, [3], []])
+def test_a_worker_of_what_is_no_queue_is_refused(queues: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^queues: ") as caught:
+        Worker(queues)
+    assert caught.value.field == "queues"
+
+
+def test_a_worker_of_a_set_of_queues_is_refused(queue: Queue) -> None:
+    some: Any = {queue}
+    with pytest.raises(ConfigError, match="is no queue; give a Queue or a list of them"):
+        Worker(some)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "what"),
+    [
+        (_undecorated, "_undecorated.* is no job; decorate the function with @job"),
+        ([_undecorated], "_undecorated.* is no job; decorate the function with @job"),
+        ({"a": 1}, "is no job; give jobs, or their names"),
+        (["a", 1], "1 is no job; give jobs, or their names"),
+        ("", "is no job"),
+        (b"a", "is no job"),
+        ([], "one job at least"),
+    ],
+)
+def test_a_worker_of_what_is_no_job_is_refused(queue: Queue, jobs: Any, what: str) -> None:
+    with pytest.raises(ConfigError, match=f"^jobs: .*{what}") as caught:
+        Worker(queue, jobs=jobs)
+    assert caught.value.field == "jobs"
+
+
+def test_a_worker_may_be_of_a_job_that_is_not_defined_here(queue: Queue) -> None:
+    Worker(queue, jobs="elsewhere")
+    Worker(queue, jobs=["elsewhere", define(_undecorated_too)])
+
+
+async def _undecorated_too(ctx: JobContext[Any]) -> None: ...

@@ -15,7 +15,8 @@ from redis.exceptions import (
     TimeoutError as TimedOut,
 )
 
-from jobmill import ConfigError, RedisQueue, StoreError, StoreUnavailable, create_queue
+from jobmill import ConfigError, StoreError, StoreUnavailable, create_queue
+from jobmill.factory import RedisQueue
 from jobmill.store import JOBS, Query
 from jobmill.stores.redis import Address, RedisStore
 from jobmill.stores.redis.faults import outward

@@ -102,8 +102,19 @@ def a_job(id_: str, name: str = "a", **fields: object) -> NewJob:
     return NewJob(id=id_, name=name, payload=b"{}", policy=Policy(), **fields)  # type: ignore[arg-type]
 
 
+_older: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def _only_new_threads_count() -> None:
+    _older.clear()
+    _older.update(threading.enumerate())
+
+
 def our_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("jobmill ")]
+    """The store's threads that this test has started."""
+    new = (thread for thread in threading.enumerate() if thread not in _older)
+    return [thread for thread in new if thread.name.startswith("jobmill ")]
 
 
 def _pipe(pipe: IO[str] | None) -> IO[str]:
