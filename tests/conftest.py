@@ -15,6 +15,8 @@ import pytest
 from hypothesis import settings
 
 import jobmill.stores
+from jobmill.stores.redis import Address
+from tests import servers
 
 SOAK = os.environ.get("JOBMILL_SOAK") == "1"
 
@@ -46,6 +48,12 @@ def no_blocking_on_the_loop(
             guard.functions[write].can_block_in("logging/__init__.py", "emit")
         yield
     assert not blocked, f"jobmill blocked the event loop with {', '.join(blocked)}"
+
+
+@pytest.fixture(scope="session")
+def redis_address() -> Iterator[Address]:
+    """A Redis server, from its first use to the end."""
+    yield from servers.redis_address()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

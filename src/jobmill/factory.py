@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Literal, TypedDict, Unpack, cast
 
+import msgspec
+
 from jobmill import stores
 from jobmill.errors import ConfigError
 from jobmill.job import JobMiddleware
@@ -89,6 +91,51 @@ class SQLiteQueue(Queue):
         super().__init__(store, **options)
 
 
+class RedisQueue(Queue):
+    """A queue in Redis or Valkey, for many machines; it is as durable as the server.
+
+    `url` says all of it at once, in the place of the other arguments of the server.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        name: str | None = None,
+        queue_name: str | None = None,
+        host: str | None = None,
+        port: int | None = None,
+        username: str | None = None,
+        password: str | None = None,
+        db: int | None = None,
+        **options: Unpack[QueueOptions],
+    ) -> None:
+        from jobmill.stores.redis import Address, RedisStore
+
+        given = {
+            field: value
+            for field, value in (
+                *(("host", host), ("port", port), ("db", db)),
+                *(("username", username), ("password", password)),
+            )
+            if value is not None
+        }
+        if url is None:
+            address = msgspec.structs.replace(Address(), **given)
+        else:
+            parsed = StoreURL.parse(url)
+            if parsed.backend != "redis":
+                message = f"url: {parsed.scheme}:// is none of Redis; give redis://, or alike"
+                raise ConfigError(message, field="url")
+            if given:
+                message = f"url: it says {', '.join(given)} already; give one of them"
+                raise ConfigError(message, field="url")
+            address = Address.from_url(parsed)
+        seams = options.get("seams") or Seams()
+        store = RedisStore(address, _name(name, queue_name), clock=seams.clock)
+        super().__init__(store, **options)
+
+
 def create_queue(
     url: str | None = None,
     *,
@@ -96,7 +143,7 @@ def create_queue(
     queue_name: str | None = None,
     **options: Unpack[QueueOptions],
 ) -> Queue:
-    """The queue of a store's URL: `memory://`, `memory://shared`, `sqlite:///jobs.db`.
+    """The queue of a store's URL: `memory://`, `sqlite:///jobs.db`, `redis://localhost`.
 
     Without a URL: that of the environment variable JOBMILL_URL where it is set, else a
     private queue in memory.

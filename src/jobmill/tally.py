@@ -16,7 +16,7 @@ A histogram has one count more than there are bounds: the last is for what is lo
 """
 
 _BARS: Final = len(HISTOGRAM_BOUNDS) + 1
-_TIMED: Final[frozenset[Event]] = frozenset({"succeed", "retry", "fail"})
+TIMED: Final[frozenset[Event]] = frozenset({"succeed", "retry", "fail"})
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,7 +113,7 @@ class Tally:
             return
         self.started += 1
         self.wait_sum += _observe(self._waits, started - due)
-        if move.event in _TIMED and not lapsed:
+        if move.event in TIMED and not lapsed:
             self.run_sum += _observe(self._runs, now - started)
 
     def add(self, bucket: Bucket) -> None:

@@ -10,13 +10,15 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from jobmill.errors import ConfigError
 
 _URL: Final = re.compile(r"([a-z]+)(\+[a-z]+)?://", re.ASCII)
+_ALIASES: Final = {"rediss": "redis", "unix": "redis"}
+"""Schemes whose store has another name."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreURL:
     """A store's URL, taken apart; its text is never shown with its password.
 
-    `backend` is the scheme up to a plus sign, the folder of the store.
+    `backend` is the folder of the store: the scheme up to a plus sign, or what it stands for.
     """
 
     backend: str
@@ -56,7 +58,7 @@ class StoreURL:
                 message = f"url: the setting {key!r} is given twice"
                 raise ConfigError(message, field="url")
             settings[key] = value
-        return cls(match[1], parts.scheme, parts.netloc, path, settings)
+        return cls(_ALIASES.get(match[1], match[1]), parts.scheme, parts.netloc, path, settings)
 
     def refuse_settings_but(self, *known: str) -> None:
         """ConfigError for the first setting that is none of the `known`."""

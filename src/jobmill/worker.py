@@ -389,6 +389,9 @@ class Worker:
 
     def _abort(self, run: Run, reason: AbortReason) -> None:
         """Ask the run to stop, and cancel it when its grace is over."""
+        if run not in self._slots.running:
+            # Its outcome is known; an answer about its lease comes late.
+            return
         if run.signal.abort(reason):
             at = self._loop.time() + run.claim.policy.abort_grace
             self._deadlines.add(at, partial(self._cut, run))

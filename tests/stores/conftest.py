@@ -11,32 +11,53 @@ import pytest
 from jobmill.clock import Clock
 from jobmill.store import Store
 from jobmill.stores.memory import MemoryStore
+from jobmill.stores.redis import Address, RedisStore
 from jobmill.stores.sqlite import SQLiteStore
+from tests.servers import emptied
 
 pytest.register_assert_rewrite("jobmill.testing.contract")
 
 Opener: TypeAlias = Callable[[Path, Clock], Awaitable[Store]]
+Maker: TypeAlias = Callable[[pytest.FixtureRequest], Opener]
 
 
-async def open_memory(folder: Path, clock: Clock) -> Store:
-    store = MemoryStore(clock=clock)
-    await store.open()
-    return store
+def memory(request: pytest.FixtureRequest) -> Opener:
+    async def opened(folder: Path, clock: Clock) -> Store:
+        store = MemoryStore(clock=clock)
+        await store.open()
+        return store
+
+    return opened
 
 
-async def open_sqlite(folder: Path, clock: Clock) -> Store:
-    store = SQLiteStore(folder / "jobs.db", clock=clock)
-    await store.open()
-    return store
+def sqlite(request: pytest.FixtureRequest) -> Opener:
+    async def opened(folder: Path, clock: Clock) -> Store:
+        store = SQLiteStore(folder / "jobs.db", clock=clock)
+        await store.open()
+        return store
+
+    return opened
 
 
-STORES: Final[dict[str, Opener]] = {
-    "memory": open_memory,
-    "sqlite": open_sqlite,
+def redis(request: pytest.FixtureRequest) -> Opener:
+    address: Address = emptied(request.getfixturevalue("redis_address"))
+
+    async def opened(folder: Path, clock: Clock) -> Store:
+        store = RedisStore(address)
+        await store.open()
+        return store
+
+    return opened
+
+
+STORES: Final[dict[str, Maker]] = {
+    "memory": memory,
+    "sqlite": sqlite,
+    "redis": redis,
 }
 
 
 @pytest.fixture(params=[pytest.param(name, marks=pytest.mark.store(name)) for name in STORES])
 def opener(request: pytest.FixtureRequest) -> Opener:
     """How to open a new, empty store in a folder."""
-    return STORES[request.param]
+    return STORES[request.param](request)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,9 +14,11 @@ from hypothesis.stateful import run_state_machine_as_test
 from jobmill.clock import Clock
 from jobmill.store import Store
 from jobmill.stores.memory import MemoryStore
+from jobmill.stores.redis import Address, RedisStore
 from jobmill.stores.sqlite import SQLiteStore
 from jobmill.testing.machine import StoreMachine
 from tests.conftest import SOAK
+from tests.servers import emptied
 
 _SETTINGS = settings(
     max_examples=5_000 if SOAK else 200,
@@ -47,6 +50,15 @@ class SQLiteMachine(StoreMachine):
             self._folder.cleanup()
 
 
+class RedisMachine(StoreMachine):
+    address: ClassVar[Address]
+
+    async def open_store(self, clock: Clock) -> Store:
+        store = RedisStore(await asyncio.to_thread(emptied, self.address))
+        await store.open()
+        return store
+
+
 @pytest.mark.store("memory")
 @pytest.mark.timeout(7_200 if SOAK else 300)
 def test_memory() -> None:
@@ -57,3 +69,10 @@ def test_memory() -> None:
 @pytest.mark.timeout(7_200 if SOAK else 300)
 def test_sqlite() -> None:
     run_state_machine_as_test(SQLiteMachine, settings=_SETTINGS)
+
+
+@pytest.mark.store("redis")
+@pytest.mark.timeout(7_200 if SOAK else 300)
+def test_redis(redis_address: Address) -> None:
+    RedisMachine.address = redis_address
+    run_state_machine_as_test(RedisMachine, settings=_SETTINGS)

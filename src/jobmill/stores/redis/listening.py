@@ -1,0 +1,129 @@
+"""Wake-ups, pushed by the server over a connection of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as Disconnected, RedisError
+
+from jobmill.stores.redis.connection import PATIENCE
+from jobmill.stores.redis.keys import ends_channel, jobs_channel
+
+_SILENCE: Final = 10.0
+"""Seconds of silence after which the server is asked whether it is there."""
+_CLOSE_AGAIN: Final = 0.1
+_BACK_OFF: Final = (0.1, 0.5, 1.0, 2.0)
+
+
+class Listener:
+    """Hears what is told to a queue, on one event loop.
+
+    `tellings` counts how often jobs came. After a lost connection everybody is woken,
+    because something may have been missed.
+    """
+
+    def __init__(self, queue: str, connect: Callable[[], Redis]) -> None:
+        self._connect = connect
+        self._jobs = jobs_channel(queue).encode()
+        self._ends = ends_channel(queue).encode()
+        self._waiters: dict[str | None, set[asyncio.Future[None]]] = {}
+        self._subscribed = asyncio.Event()
+        self._was_lost = False
+        self._failures = 0
+        self._closing = False
+        self.tellings: int = 0
+        self._task: asyncio.Task[None] = asyncio.create_task(self._listen())
+
+    async def close(self) -> None:
+        """Hear nothing more."""
+        self._closing = True
+        while not self._task.done():
+            # Again, because a cancel may get lost in a timeout of the driver's.
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=_CLOSE_AGAIN)
+
+    async def ready(self, timeout: float) -> None:
+        """Return when the first subscription stands, or after `timeout`."""
+        if not self._was_lost:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._subscribed.wait()
+
+    def enter(self, topics: Iterable[str | None]) -> asyncio.Future[None]:
+        """What is done when jobs came (None), or one of these jobs ended."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        for topic in topics:
+            self._waiters.setdefault(topic, set()).add(waiter)
+        return waiter
+
+    def leave(self, topics: Iterable[str | None], waiter: asyncio.Future[None]) -> None:
+        """Wait no more."""
+        for topic in topics:
+            waiters = self._waiters.get(topic, set())
+            waiters.discard(waiter)
+            if not waiters:
+                self._waiters.pop(topic, None)
+
+    async def _listen(self) -> None:
+        while not self._closing:
+            # The commands tell what is wrong; here it is enough to come back.
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                await self._session()
+            self._was_lost = True
+            self._subscribed.clear()
+            await asyncio.sleep(_BACK_OFF[min(self._failures, len(_BACK_OFF) - 1)])
+            self._failures += 1
+
+    async def _session(self) -> None:
+        client: Any = self._connect()
+        pubsub: Any = client.pubsub()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await pubsub.subscribe(self._jobs, self._ends)
+            missing = 2
+            asked = False
+            while True:
+                limit = PATIENCE if asked or missing else _SILENCE
+                message: dict[str, Any] | None = await pubsub.get_message(timeout=limit)
+                if message is None:
+                    if asked or missing:
+                        raise Disconnected("the server is silent")
+                    async with asyncio.timeout(PATIENCE):
+                        await pubsub.ping()
+                    asked = True
+                    continue
+                asked = False
+                if message["type"] == "subscribe":
+                    missing -= 1
+                    if not missing:
+                        self._stand()
+                elif message["type"] == "message":
+                    self._hear(message["channel"], message["data"])
+        finally:
+            with contextlib.suppress(RedisError, OSError):
+                await pubsub.aclose()
+                await client.aclose()
+
+    def _stand(self) -> None:
+        self._failures = 0
+        self._subscribed.set()
+        if self._was_lost:
+            self.tellings += 1
+            for topic in list(self._waiters):
+                self._wake(topic)
+
+    def _hear(self, channel: bytes, data: bytes) -> None:
+        if channel == self._jobs:
+            self.tellings += 1
+            self._wake(None)
+        else:
+            self._wake(data.decode())
+
+    def _wake(self, topic: str | None) -> None:
+        for waiter in self._waiters.pop(topic, ()):
+            if not waiter.done():
+                waiter.set_result(None)

@@ -1,0 +1,51 @@
+-- with: prelude jobs asking
+-- Without ids it looks at SCAN_LIMIT jobs at most; says where it stopped.
+local now = new_instant()
+local query = read_query()
+local cursor, limit = take(), number()
+local given = number()
+local removed = 0
+
+local function try(id)
+  local found, state = matches(id, query, now)
+  if found and state ~= 'processing' then
+    remove(load(id))
+    removed = removed + 1
+  end
+end
+
+local function finish()
+  flush_counts()
+  publish()
+end
+
+if given >= 0 then
+  local seen, there = {}, {}
+  for _ = 1, given do
+    local id = take()
+    local seq = not seen[id] and call('HGET', P .. 'job:' .. id, 'seq')
+    if seq then there[#there + 1] = { id = id, seq = tonumber(seq) } end
+    seen[id] = true
+  end
+  table.sort(there, function(one, other) return one.seq < other.seq end)
+  for _, job in ipairs(there) do
+    if removed >= limit then break end
+    try(job.id)
+  end
+  finish()
+  return { removed, false }
+end
+local looked = 0
+while looked < SCAN_LIMIT do
+  local some = call('ZRANGEBYSCORE', P .. 'all', cursor, '+inf', 'WITHSCORES', 'LIMIT', 0, 100)
+  if #some == 0 then break end
+  for index = 1, #some, 2 do
+    if removed >= limit then break end
+    try(some[index])
+    cursor = '(' .. string.format('%.0f', tonumber(some[index + 1]))
+    looked = looked + 1
+  end
+  if removed >= limit then break end
+end
+finish()
+return { removed, looked >= SCAN_LIMIT and removed < limit and cursor or false }

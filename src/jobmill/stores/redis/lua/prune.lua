@@ -1,0 +1,49 @@
+-- with: prelude jobs rates
+local now = new_instant()
+local limit = number()
+local removed = 0
+while removed < limit do
+  local over = call('ZRANGEBYSCORE', P .. 'ended', '-inf', digits(now), 'LIMIT', 0,
+    math.min(500, limit - removed))
+  if #over == 0 then break end
+  for _, member in ipairs(over) do
+    local job = load(id_of_place(member))
+    if job then remove(job) else call('ZREM', P .. 'ended', member) end
+    removed = removed + 1
+  end
+end
+flush_counts()
+publish()
+
+local function trim_events()
+  for _ = 1, 20 do
+    local some = call('ZRANGE', P .. 'events', 0, 499)
+    local old = 0
+    for _, text in ipairs(some) do
+      if tonumber(string.match(text, '^%d+ (%S+)')) >= now - EVENTS_KEPT then break end
+      old = old + 1
+    end
+    if old > 0 then call('ZREMRANGEBYRANK', P .. 'events', 0, old - 1) end
+    if old < 500 then return end
+  end
+end
+
+trim_events()
+local function each_older(key, than, forget_one)
+  for _, member in ipairs(call('ZRANGEBYSCORE', key, '-inf', than, 'LIMIT', 0, 1000)) do
+    forget_one(member)
+    call('ZREM', key, member)
+  end
+end
+each_older(P .. 'minutes', '(' .. digits(now - BUCKETS_KEPT), function(minute)
+  call('DEL', P .. 'minute:' .. minute)
+end)
+each_older(P .. 'groups', '(' .. digits(now - GROUPS_KEPT), function(fingerprint)
+  call('DEL', P .. 'group:' .. fingerprint)
+end)
+each_older(P .. 'rates', digits(now), function(key)
+  forget(P .. 'starts:' .. key, now)
+  forget(P .. 'slots:' .. key, now)
+end)
+each_older(P .. 'waiting', digits(server_time()), function() end)
+return removed

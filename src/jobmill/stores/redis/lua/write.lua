@@ -1,0 +1,15 @@
+-- with: prelude documents
+local now = new_instant()
+local space, key, value, version = take(), take(), maybe(), maybe()
+if version and tonumber(version) ~= version_of(space, key) then
+  return { 1, false }
+end
+local written = '0'
+if value then
+  written = string.format('%.0f', put(space, key, value, now))
+else
+  discard(space, key)
+end
+tell_jobs()
+publish()
+return { call('HEXISTS', META, 'listed'), written }
