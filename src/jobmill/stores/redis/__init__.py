@@ -9,12 +9,12 @@ from jobmill.urls import StoreURL
 
 try:
     from jobmill.stores.redis.store import RedisStore
-except ModuleNotFoundError as error:
-    if error.name != "redis":
+except ModuleNotFoundError as _error:
+    if _error.name != "redis":
         raise
     raise ConfigError(
         "redis:// needs the package redis: install jobmill[redis]", field="url"
-    ) from error
+    ) from _error
 
 __all__ = ["Address", "RedisStore", "from_url"]
 
