@@ -104,19 +104,29 @@ async def bench() -> AsyncIterator[Bench]:
     await eventually(lambda: open_fds() <= fds)
 
 
+_elders: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def _only_new_children_count() -> None:
+    """A server that other tests have started is a child of this process, too."""
+    _elders.clear()
+    _elders.update(children())
+
+
 def open_fds() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def children(of: int | None = None) -> list[int]:
-    """The ids of a process's children, zombies too."""
+    """The ids of the children that a process got in this test, zombies too."""
     of = os.getpid() if of is None else of
     found: list[int] = []
     for thread in Path(f"/proc/{of}/task").iterdir():
         # A thread may end while it is looked at.
         with suppress(FileNotFoundError, ProcessLookupError):
             found += map(int, (thread / "children").read_text().split())
-    return found
+    return [pid for pid in found if pid not in _elders]
 
 
 def is_gone(pid: int) -> bool:
