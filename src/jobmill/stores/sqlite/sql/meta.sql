@@ -11,7 +11,7 @@ UPDATE main.jobmill_meta SET schema = ?
 SELECT clock FROM main.jobmill_meta
 
 -- name: told
-UPDATE main.jobmill_meta SET clock = ?1 WHERE clock < ?1
+UPDATE main.jobmill_meta SET clock = max(clock, ?)
 
 -- name: lock
 UPDATE main.jobmill_meta SET clock = 0 WHERE FALSE

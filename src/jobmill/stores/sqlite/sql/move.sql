@@ -31,22 +31,26 @@ UPDATE main.jobmill_jobs SET asked = 1, asked_error = ?, asked_fingerprint = ? W
 
 -- name: error
 INSERT INTO main.jobmill_job_errors (job, n, error)
-SELECT ?1, coalesce(max(n), 0) + 1, ?2 FROM main.jobmill_job_errors WHERE job = ?1
+SELECT job, (SELECT coalesce(max(n), 0) + 1 FROM main.jobmill_job_errors AS before WHERE before.job = given.job), what
+FROM (SELECT ? AS job, ? AS what) AS given
 
 -- name: trim_errors
 DELETE FROM main.jobmill_job_errors
-WHERE job = ?1 AND n <= (SELECT max(n) FROM main.jobmill_job_errors WHERE job = ?1) - ?2
+WHERE job = ?
+    AND n <= (SELECT max(n) FROM main.jobmill_job_errors AS last WHERE last.job = jobmill_job_errors.job) - ?
 
 -- name: progress
 UPDATE main.jobmill_jobs SET progress = ?, progress_note = ? WHERE seq = ?
 
 -- name: line
 INSERT INTO main.jobmill_job_lines (job, n, line)
-SELECT ?1, coalesce(max(n), 0) + 1, ?2 FROM main.jobmill_job_lines WHERE job = ?1
+SELECT job, (SELECT coalesce(max(n), 0) + 1 FROM main.jobmill_job_lines AS before WHERE before.job = given.job), what
+FROM (SELECT ? AS job, ? AS what) AS given
 
 -- name: trim_lines
 DELETE FROM main.jobmill_job_lines
-WHERE job = ?1 AND n <= (SELECT max(n) FROM main.jobmill_job_lines WHERE job = ?1) - ?2
+WHERE job = ?
+    AND n <= (SELECT max(n) FROM main.jobmill_job_lines AS last WHERE last.job = jobmill_job_lines.job) - ?
 
 -- name: last_line
 UPDATE main.jobmill_jobs SET last_line = ? WHERE seq = ?
