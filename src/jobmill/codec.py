@@ -47,10 +47,10 @@ class Codec:
             data = _encode(value)
         except Exception as error:  # noqa: BLE001 - classes of the user's may raise anything
             self._refuse(value, error)
-        if limit is not None and len(data) > limit:
-            raise _too_large(len(data), limit)
         if _is_too_deep(data):
             self._refuse(value, None)
+        if limit is not None and len(data) > limit:
+            raise _too_large(len(data), limit)
         try:
             back = self._decoder.decode(data)
         except Exception as error:  # noqa: BLE001 - as above
