@@ -5,7 +5,7 @@
 The first part enqueues five e-mails. Three are due; a worker sends them to a mail server that
 this program starts by itself, and that refuses one of them at first. The two others have to
 wait: the worker stops before they are due. The second part is a new process. All it has is
-the file; it sees what was done, and sends what was left.
+the file; it sees what was done, and sends what was left. Then it schedules a daily digest.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from jobmill import (
     JobOptions,
     Queue,
     QueueStats,
+    Scheduler,
+    Timezones,
     create_queue,
     define_job,
 )
@@ -54,6 +56,7 @@ class Email:
 
 TEMPLATES = {
     "welcome": Template("Dear $name,\n\nwelcome to the mill.\n"),
+    "digest": Template("Dear $name,\n\nthis is what the mill did yesterday.\n"),
     "reminder": Template("Dear $name,\n\nyour trial ends tomorrow.\n"),
 }
 
@@ -207,6 +210,34 @@ async def second_part(file: Path) -> None:
     show_inbox()
     check(len(inbox.arrived) == 2, "the two that were left arrived, and nothing else")
     check(stats.completed == stats.total == 5, "all five jobs are completed")
+    inbox.arrived.clear()
+    await daily_digest(queue)
+
+
+async def daily_digest(queue: Queue) -> None:
+    headline("6. A digest every morning at eight in New York, and a first one now")
+    scheduler = Scheduler(queue=queue, timezone=Timezones.NEW_YORK)
+    # A program may say this at each of its starts: it is the same schedule, and starts once.
+    digest = await scheduler.schedule(
+        "daily_digest",
+        "0 8 * * *",
+        send_email,
+        Email("ada@example.com", "Daily digest", template="digest"),
+        run_on_start=True,
+    )
+    say(f"{digest.name}: {digest.description} in {digest.timezone}")
+    queue.process()  # its worker ticks the schedules, too
+    while not (ticks := await scheduler.history("daily_digest")):  # noqa: ASYNC110  some worker's
+        await asyncio.sleep(0.05)
+    check(len(ticks) == 1 and ticks[0].job_id is not None, "the first digest was due at once")
+    ended = await queue.wait_for_end(str(ticks[0].job_id), timeout=10)
+    check(ended is not None and ended[0].status == "completed", "it was sent")
+    at = await scheduler.get_next_run_time("daily_digest")
+    assert at is not None  # noqa: S101  for the type checker
+    check((at.hour, at.minute) == (8, 0), f"the next one is due at {at:%H:%M} in New York")
+    await queue.shutdown()
+    show_inbox()
+    check(len(inbox.arrived) == 1, "the digest arrived, once")
 
 
 # ----------------------------------------------------------------------------- around it
@@ -263,7 +294,7 @@ def main(arguments: list[str]) -> None:
         ended = subprocess.run(command, check=False)  # noqa: S603  this very program
         if ended.returncode:
             sys.exit(ended.returncode)
-    headline("All five e-mails were sent, each once, by two processes with one file between them.")
+    headline("All were sent, each once, by two processes with one file between them.")
 
 
 if __name__ == "__main__":

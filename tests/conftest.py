@@ -7,6 +7,7 @@ A test says which store it runs on by the marker `store`, mostly through a fixtu
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +16,18 @@ import pytest
 from hypothesis import settings
 
 import jobmill.stores
+from jobmill.stores import postgresql
 from jobmill.stores.redis import Address
-from tests import servers
+from tests import guarantees, servers
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As a shell leaves it to what it starts in the background; children would inherit it, and
+    # some are to be stopped by Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SOAK = os.environ.get("JOBMILL_SOAK") == "1"
+STORES = frozenset(os.environ.get("JOBMILL_TEST_STORES", "").split())
+"""The stores to be tested; all, where none is named."""
 
 # A deadline would measure the machine. Soak looks for what a quick run cannot find.
 settings.register_profile("quick", deadline=None, print_blob=True)
@@ -54,6 +63,33 @@ def no_blocking_on_the_loop(
 def redis_address() -> Iterator[Address]:
     """A Redis server, from its first use to the end."""
     yield from servers.redis_address()
+
+
+@pytest.fixture(scope="session")
+def postgres_address() -> Iterator[postgresql.Address]:
+    """A PostgreSQL database, from its first use to the end."""
+    yield from servers.postgres_address()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have it written down what came of the tests of faults, where a file is named for that."""
+    file = os.environ.get(guarantees.RUN)
+    if file and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(guarantees.Recorder(Path(file)))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests on other stores than those that JOBMILL_TEST_STORES names."""
+    if not STORES:
+        return
+    out = [
+        item
+        for item in items
+        if (on := {mark.args[0] for mark in item.iter_markers("store")}) and not on & STORES
+    ]
+    config.hook.pytest_deselected(items=out)
+    left_out = set(out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

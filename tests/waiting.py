@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from jobmill import StoreUnavailable
 
 INTERVAL = 0.005
+T = TypeVar("T")
 
 
 async def eventually(predicate: Callable[[], object], within: float = 5.0) -> None:
@@ -15,6 +19,17 @@ async def eventually(predicate: Callable[[], object], within: float = 5.0) -> No
     while not predicate():
         assert time.monotonic() < deadline, f"not within {within} s: {predicate}"
         await asyncio.sleep(INTERVAL)
+
+
+async def once_available(call: Callable[[], Awaitable[T]], within: float = 15.0) -> T:
+    """What the call gives, as soon as it no longer raises StoreUnavailable."""
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            return await call()
+        except StoreUnavailable:
+            assert time.monotonic() < deadline, f"not within {within} s: {call}"
+            await asyncio.sleep(INTERVAL)
 
 
 def eventually_sync(predicate: Callable[[], object], within: float = 5.0) -> None:

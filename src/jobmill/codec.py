@@ -11,6 +11,9 @@ import msgspec
 from jobmill.errors import DefinitionError, PayloadError, PayloadTooLarge
 from jobmill.fidelity import MAX_DEPTH, equality_is_sure, loss, step, unsayable
 
+_NULL = b"null"
+_SHALLOW = 2 * MAX_DEPTH
+"""Bytes that are too few to be nested too deep, since each level has a begin and an end."""
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 _BRACES_TO_BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -24,7 +27,7 @@ class Codec:
     Cost: one encode and one decode of an encode; one decode of a decode.
     """
 
-    __slots__ = ("_decoder", "_sure", "type")
+    __slots__ = ("_decoder", "_sure", "_takes_none", "type")
 
     def __init__(self, type_: Any) -> None:
         self.type: Any = type_
@@ -36,6 +39,7 @@ class Codec:
         except (TypeError, RecursionError) as error:
             message = f"{type_name(type_)} cannot be told in JSON: {error}"
             raise DefinitionError(message) from error
+        self._takes_none = _none_comes_back(self._decoder)
 
     def encode(self, value: object, *, limit: int | None = None) -> bytes:
         """The value as JSON, proven to come back as it is; equal values give equal bytes.
@@ -43,11 +47,14 @@ class Codec:
         Raises: PayloadError with the path of what would not come back; PayloadTooLarge over
         `limit` bytes.
         """
+        if value is None and self._takes_none and (limit is None or limit >= len(_NULL)):
+            # What most handlers return; that it comes back was seen once.
+            return _NULL
         try:
             data = _encode(value)
         except Exception as error:  # noqa: BLE001 - classes of the user's may raise anything
             self._refuse(value, error)
-        if _is_too_deep(data):
+        if len(data) > _SHALLOW and _is_too_deep(data):
             self._refuse(value, None)
         if limit is not None and len(data) > limit:
             raise _too_large(len(data), limit)
@@ -72,7 +79,7 @@ class Codec:
         except Exception as error:
             raise self._undecodable(error, data) from error
         # Only now: on text that is known to be JSON, measuring its depth takes linear time.
-        if _is_too_deep(data):
+        if len(data) > _SHALLOW and _is_too_deep(data):
             message = f"nested deeper than {MAX_DEPTH}"
             raise PayloadError(message, path="$")
         return value
@@ -204,6 +211,13 @@ def _encode(value: object) -> bytes:
         # The sorting encoder takes no mapping with keys other than strings.
         plain = msgspec.to_builtins(value, str_keys=True, enc_hook=_to_json)
         return _ENCODER.encode(plain)
+
+
+def _none_comes_back(decoder: msgspec.json.Decoder[Any]) -> bool:
+    try:
+        return decoder.decode(_NULL) is None
+    except Exception:  # noqa: BLE001 - classes of the user's may raise anything
+        return False
 
 
 def _equal(value: object, back: object) -> bool:

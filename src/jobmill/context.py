@@ -7,7 +7,7 @@ import reprlib
 import threading
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextvars import ContextVar
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, assert_never
 
 from jobmill.errors import ConfigError, JobCancelled, JobsError, JobTimeout, LeaseLost
@@ -27,6 +27,8 @@ MAX_FIELDS = 50
 MAX_NOTE = 1_000
 
 _FULL = 100.0
+_ABORTING = threading.Lock()
+"""One for all signals: it is held for next to nothing, and a lock for each run is not free."""
 
 
 class Told:
@@ -41,12 +43,9 @@ class Told:
 class AbortSignal:
     """Tells a run that it should stop, and why; any thread may ask it or send it."""
 
-    __slots__ = ("_lock", "_reason", "_waiters")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._reason: AbortReason | None = None
-        self._waiters: list[asyncio.Future[None]] = []
+    # There is one for each run, so what most runs never need is the class's own.
+    _reason: AbortReason | None = None
+    _waiters: tuple[asyncio.Future[None], ...] = ()
 
     @property
     def aborted(self) -> bool:
@@ -60,11 +59,11 @@ class AbortSignal:
 
     def abort(self, reason: AbortReason) -> bool:
         """Ask the run to stop; the first reason stays. False where one was given before."""
-        with self._lock:
+        with _ABORTING:
             if self._reason is not None:
                 return False
             self._reason = reason
-            waiters, self._waiters = self._waiters, []
+            waiters, self._waiters = self._waiters, ()
         for waiter in waiters:
             try:
                 waiter.get_loop().call_soon_threadsafe(_release, waiter)
@@ -75,17 +74,16 @@ class AbortSignal:
 
     async def wait(self) -> None:
         """Return as soon as the run should stop."""
-        with self._lock:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        with _ABORTING:
             if self._reason is not None:
                 return
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
+            self._waiters = (*self._waiters, waiter)
         try:
             await waiter
         finally:
-            with self._lock:
-                if waiter in self._waiters:
-                    self._waiters.remove(waiter)
+            with _ABORTING:
+                self._waiters = tuple(each for each in self._waiters if each is not waiter)
 
     def raise_if_aborted(self) -> None:
         """Raise where the run should stop: JobTimeout, LeaseLost or JobCancelled, by the reason.
@@ -119,10 +117,11 @@ class JobContext(Generic[P_co]):
     """One run of one job, as its handler sees it."""
 
     __slots__ = (
+        "_enqueued_at",
         "_log_sink",
         "_progress_sink",
+        "_started_at",
         "attempt",
-        "enqueued_at",
         "job_id",
         "job_name",
         "max_attempts",
@@ -131,7 +130,6 @@ class JobContext(Generic[P_co]):
         "queue",
         "queue_name",
         "signal",
-        "started_at",
         "state",
         "token",
     )
@@ -145,8 +143,8 @@ class JobContext(Generic[P_co]):
         payload: P_co,
         attempt: int,
         max_attempts: int,
-        enqueued_at: datetime,
-        started_at: datetime,
+        enqueued_at: datetime | float,
+        started_at: datetime | float,
         signal: AbortSignal,
         metadata: Mapping[str, str],
         queue: Queue,
@@ -161,8 +159,8 @@ class JobContext(Generic[P_co]):
         self.payload: P_co = payload
         self.attempt: int = attempt
         self.max_attempts: int = max_attempts
-        self.enqueued_at: datetime = enqueued_at
-        self.started_at: datetime = started_at
+        self._enqueued_at = enqueued_at
+        self._started_at = started_at
         self.signal: AbortSignal = signal
         self.metadata: Mapping[str, str] = metadata
         self.queue: Queue = queue
@@ -170,6 +168,16 @@ class JobContext(Generic[P_co]):
         self._progress_sink = progress_sink
         self._log_sink = log_sink
         self.token: str = token
+
+    @property
+    def enqueued_at(self) -> datetime:
+        """When the job was accepted."""
+        return _instant(self._enqueued_at)
+
+    @property
+    def started_at(self) -> datetime:
+        """When this attempt began."""
+        return _instant(self._started_at)
 
     def tell_progress_to(self, sink: ProgressSink) -> None:
         """For engines: let `sink` have the progress from now on."""
@@ -197,6 +205,11 @@ class JobContext(Generic[P_co]):
 
     def __repr__(self) -> str:
         return f"JobContext(job_id={self.job_id!r}, job_name={self.job_name!r})"
+
+
+def _instant(at: datetime | float) -> datetime:
+    # Only where somebody asks, which most handlers do not.
+    return at if isinstance(at, datetime) else datetime.fromtimestamp(at, UTC)
 
 
 def _progress(value: object) -> float:

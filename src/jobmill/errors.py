@@ -72,10 +72,11 @@ class JobNotFound(JobsError, LookupError):
 class UnknownJob(JobsError):
     """No job of this name is defined in this process.
 
-    `job_name` is the name.
+    `job_name` is the name; `job_id` the job, where it is in the queue all the same.
     """
 
     job_name: str | None = None
+    job_id: str | None = None
 
 
 class JobFailed(JobsError):

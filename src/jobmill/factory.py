@@ -7,7 +7,7 @@ import os
 import pkgutil
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Literal, TypedDict, Unpack, cast
+from typing import Any, Literal, TypedDict, Unpack, cast
 
 import msgspec
 
@@ -91,10 +91,25 @@ class SQLiteQueue(Queue):
         super().__init__(store, **options)
 
 
+class RedisOptions(QueueOptions, total=False):
+    """What a queue in Redis takes beside; see its docs. `ssl_…` as redis-py has them."""
+
+    ssl: bool
+    ssl_ca_certs: str | None
+    ssl_certfile: str | None
+    ssl_keyfile: str | None
+    ssl_cert_reqs: Literal["required", "optional", "none"]
+    ssl_check_hostname: bool
+    wait_replicas: int
+    allow_eviction: bool
+
+
 class RedisQueue(Queue):
     """A queue in Redis or Valkey, for many machines; it is as durable as the server.
 
-    `url` says all of it at once, in the place of the other arguments of the server.
+    `url` says all of it at once, in the place of the other arguments of the server; Sentinel,
+    Cluster and Unix sockets go by URL only. `wait_replicas` and `allow_eviction` may
+    stand beside it.
     """
 
     def __init__(
@@ -108,32 +123,84 @@ class RedisQueue(Queue):
         username: str | None = None,
         password: str | None = None,
         db: int | None = None,
-        **options: Unpack[QueueOptions],
+        **options: Unpack[RedisOptions],
     ) -> None:
-        from jobmill.stores.redis import Address, RedisStore
+        from jobmill.stores.redis import RedisStore, address_of
 
-        given = {
-            field: value
-            for field, value in (
-                *(("host", host), ("port", port), ("db", db)),
-                *(("username", username), ("password", password)),
-            )
-            if value is not None
+        server = {"host": host, "port": port, "username": username, "password": password, "db": db}
+        given: dict[str, object] = {
+            key: value for key, value in server.items() if value is not None
         }
-        if url is None:
-            address = msgspec.structs.replace(Address(), **given)
-        else:
-            parsed = StoreURL.parse(url)
-            if parsed.backend != "redis":
-                message = f"url: {parsed.scheme}:// is none of Redis; give redis://, or alike"
-                raise ConfigError(message, field="url")
-            if given:
-                message = f"url: it says {', '.join(given)} already; give one of them"
-                raise ConfigError(message, field="url")
-            address = Address.from_url(parsed)
+        own = RedisOptions.__annotations__.keys() - QueueOptions.__annotations__.keys()
+        rest: dict[str, Any] = {}
+        for option, value in options.items():
+            (given if option in own else rest)[option] = value
         seams = options.get("seams") or Seams()
+        address = address_of(None if url is None else StoreURL.parse(url), given)
         store = RedisStore(address, _name(name, queue_name), clock=seams.clock)
-        super().__init__(store, **options)
+        super().__init__(store, **rest)
+
+
+class PostgresOptions(QueueOptions, total=False):
+    """What a queue in PostgreSQL takes beside; each is also a setting of the URL."""
+
+    schema: str
+    listen: bool
+    auto_migrate: bool
+    statement_cache_size: int
+    sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"]
+    sslrootcert: str | None
+
+
+class PostgresQueue(Queue):
+    """A queue in PostgreSQL, for many machines; an accepted job is as durable as a commit.
+
+    `dsn` says all of it at once, in the place of the other arguments of the server. `schema`
+    keeps all that is jobmill's. `listen`: be told of new jobs over a connection of its own.
+    `auto_migrate`: bring an older schema up to date, in the place of `jobmill migrate up`.
+    """
+
+    def __init__(
+        self,
+        dsn: str | None = None,
+        *,
+        name: str | None = None,
+        queue_name: str | None = None,
+        host: str | None = None,
+        port: int | None = None,
+        username: str | None = None,
+        password: str | None = None,
+        database: str | None = None,
+        **options: Unpack[PostgresOptions],
+    ) -> None:
+        from jobmill.stores.postgresql import Address, PostgresStore
+
+        server = (
+            *(("host", host), ("port", port), ("database", database)),
+            *(("username", username), ("password", password)),
+        )
+        given = {field: value for field, value in server if value is not None}
+        own = PostgresOptions.__annotations__.keys() - QueueOptions.__annotations__.keys()
+        settings: dict[str, Any] = {}
+        rest: dict[str, Any] = {}
+        for option, value in options.items():
+            (settings if option in own else rest)[option] = value
+        if dsn is None:
+            address = Address()
+        else:
+            parsed = StoreURL.parse(dsn)
+            if parsed.backend != "postgresql":
+                message = f"dsn: {parsed.scheme}:// is none of PostgreSQL; give postgresql://"
+                raise ConfigError(message, field="dsn")
+            twice = [*given, *(field for field in settings if field in parsed.settings)]
+            if twice:
+                message = f"dsn: it says {', '.join(twice)} already; give one of them"
+                raise ConfigError(message, field="dsn")
+            address = Address.from_url(parsed)
+        address = msgspec.structs.replace(address, **given, **settings)
+        seams = options.get("seams") or Seams()
+        store = PostgresStore(address, _name(name, queue_name), clock=seams.clock)
+        super().__init__(store, **rest)
 
 
 def create_queue(
@@ -143,7 +210,9 @@ def create_queue(
     queue_name: str | None = None,
     **options: Unpack[QueueOptions],
 ) -> Queue:
-    """The queue of a store's URL: `memory://`, `sqlite:///jobs.db`, `redis://localhost`.
+    """The queue of a store's URL.
+
+    `memory://`, `sqlite:///jobs.db`, `redis://localhost`, `postgresql://localhost/app`.
 
     Without a URL: that of the environment variable JOBMILL_URL where it is set, else a
     private queue in memory.

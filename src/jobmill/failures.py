@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Final
 
-from jobmill.executors import ChildFailure
+from jobmill.errors import Fail, Retry
+from jobmill.executors import ChildFailure, matches
+from jobmill.options import JobOptions
 from jobmill.records import JobError
 from jobmill.run import Run
 from jobmill.states import Claim, Failure
+
+_ODD_FAILURES: Final = (asyncio.CancelledError, SystemExit)
+"""What is retried although it is no Exception."""
 
 
 def failure_of(run: Run, error: BaseException) -> Failure:
@@ -31,6 +38,17 @@ def failure_at(claim: Claim, error: BaseException, at: float) -> Failure:
     group = f"{claim.name}|{shown.module}.{shown.type}|{_place(error)}"
     fingerprint = hashlib.sha256(group.encode()).hexdigest()[:16]
     return Failure(error=shown.to_json(), fingerprint=fingerprint)
+
+
+def is_retryable(error: BaseException, options: JobOptions) -> bool:
+    """Whether the job may be tried again after this error, where it has attempts left."""
+    if isinstance(error, Retry):
+        return True
+    return (
+        not isinstance(error, Fail)
+        and not matches(error, options.fail_on)
+        and (matches(error, options.retry_on) or matches(error, _ODD_FAILURES))
+    )
 
 
 def log_failure(

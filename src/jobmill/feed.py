@@ -11,12 +11,17 @@ import msgspec
 
 from jobmill.context import AbortReason
 from jobmill.errors import StoreError, StoreUnavailable
+from jobmill.logs import job_fields
+from jobmill.losses import tell_losses
+from jobmill.presence import Presence, Profile
+from jobmill.renewal import Held
 from jobmill.run import Run
 from jobmill.slots import Slots
 from jobmill.store import JOBS, Claim, Move, Moved, Store, Want
 from jobmill.troubles import Trouble
 
 if TYPE_CHECKING:
+    from jobmill.carrier import Carrier
     from jobmill.queue import Queue
     from jobmill.runner import Runner
 
@@ -48,7 +53,7 @@ class Feed:
         *,
         store: Store,
         runner: Runner,
-        slots: Slots,
+        slots: Slots[Feed],
         names: tuple[str, ...] | None,
         feeds: int,
         worker: str,
@@ -64,6 +69,8 @@ class Feed:
         self.wake: asyncio.Event = asyncio.Event()
         self.held: dict[str, Run] = {}
         """The runs whose leases this worker holds, from the claim until they are settled."""
+        self.carrier: Carrier | None = None
+        """What ticks the queue's schedules, where this worker does."""
         self._slots = slots
         self._names = names
         self._worker = worker
@@ -89,11 +96,25 @@ class Feed:
         """Whether nothing is left to be told to the store."""
         return not self._outbox and self._unsure is None
 
+    @property
+    def reached(self) -> bool:
+        """Whether the store answered when it was last asked to claim or to settle."""
+        return not self._down
+
+    def leases(self, profile: Profile) -> Held:
+        """What the renewer needs: the leases, and the worker's place on the queue's roster."""
+        store, lease = self.queue.store.handle(), self.queue.lease
+        presence = Presence(
+            store, profile, lease=lease, runs=self.held, unknown=self.runner.unknown
+        )
+        return Held(store, lease, self.held, presence)
+
     def settle(self, run: Run, move: Move | None) -> None:
         """Tell the store how the run ended; None where its lease is lost."""
         if move is None:
             self._forget(run)
-            log.warning("the lease of %s was lost; its outcome is dropped", run.claim.id)
+            text = "the lease of %s was lost; its outcome is dropped"
+            log.warning(text, run.claim.id, extra=run.fields)
         else:
             self._outbox.append((run, move))
         self.wake.set()
@@ -207,6 +228,13 @@ class Feed:
         if not late:
             return
         beats = await self.store.renew([run.lease for run in late], self.queue.lease)
+        lost = [
+            run
+            for run, beat in zip(late, beats, strict=True)
+            if beat == "lost" and not run.signal.aborted
+        ]
+        if lost:
+            await tell_losses(self.store, lost, boot)
         for run, beat in zip(late, beats, strict=True):
             run.renewed = boot
             if beat != "ok":
@@ -219,9 +247,11 @@ class Feed:
         claimed = await self.store.claim(want, [move for _, move in batch])
         self._unsure = None
         self._settled(batch, claimed.moved)
+        if self.carrier is not None:
+            self.carrier.hear(claimed.now, claimed.docs)
         # What was claimed by an earlier, lost reply has been leased for longer than this call.
         since = self._asked_at if want.repeat else boot
-        _say_lapsed([claim.id for claim in claimed.lapsed])
+        _say_lapsed(claimed.lapsed, self.queue.name)
         for claim in claimed.lapsed:
             self._outbox.append((None, self.runner.settle_lapse(claim)))
         for lease in claimed.asked:
@@ -262,6 +292,9 @@ class Feed:
                 move.event,
                 move.job_id,
                 answer.status,
+                extra={"job_id": move.job_id, "queue": self.queue.name}
+                if run is None
+                else run.fields,
             )
 
     def _forget(self, run: Run) -> None:
@@ -277,13 +310,16 @@ class Feed:
         return pause
 
 
-def _say_lapsed(ids: Sequence[str]) -> None:
+def _say_lapsed(lapsed: Sequence[Claim], queue: str) -> None:
     """One line, since with one worker hundreds of leases lapse."""
-    match len(ids):
+    match len(lapsed):
         case 0:
             pass
         case 1:
-            log.warning("the worker of %s died; its lease lapsed", ids[0])
+            text = "the worker of %s died; its lease lapsed"
+            log.warning(text, lapsed[0].id, extra=job_fields(lapsed[0], queue))
         case many:
-            named = ", ".join(ids[:_NAMED]) + (", ..." if many > _NAMED else "")
-            log.warning("the workers of %d jobs died; their leases lapsed: %s", many, named)
+            named = ", ".join([claim.id for claim in lapsed[:_NAMED]])
+            text = "the workers of %d jobs died; their leases lapsed: %s"
+            more = ", ..." if many > _NAMED else ""
+            log.warning(text, many, named + more, extra={"queue": queue})

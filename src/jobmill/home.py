@@ -172,13 +172,15 @@ class SyncSide:
 
     def _start(self) -> tuple[asyncio.AbstractEventLoop, Home]:
         loop, home = asyncio.new_event_loop(), Home(self._origin, self._poll_interval)
-        target = partial(_run_forever, loop)
+        target = partial(_run_forever, loop, home)
         threading.Thread(target=target, name="jobmill-sync", daemon=True).start()
         self._running = loop, home
         return self._running
 
 
-def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
+def _run_forever(loop: asyncio.AbstractEventLoop, _home: Home) -> None:
+    # It holds the home: a loop holds its tasks weakly, and those of a queue that was dropped
+    # without a `close` would be destroyed while they wait.
     try:
         loop.run_forever()
         loop.run_until_complete(_cancel_the_rest())

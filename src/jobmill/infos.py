@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -37,8 +37,8 @@ def info_of(record: Record, queue: str) -> JobInfo:
         logs=[_line(each) for each in record.logs],
         unique_key=record.unique_key,
         metadata=record.metadata,
-        enqueued_at=_at(record.enqueued_at),
-        run_at=_at(record.run_at),
+        enqueued_at=instant_of(record.enqueued_at),
+        run_at=instant_of(record.run_at),
         started_at=_moment(record.started_at),
         completed_at=_moment(record.ended_at),
         worker=record.worker,
@@ -84,9 +84,20 @@ def _line(data: bytes) -> dict[str, Any]:
     return {**fields, "at": _moment(at) if isinstance(at, int | float) else None}
 
 
-def _at(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+def instant_of(seconds: float) -> datetime:
+    """The instant; one beyond what a datetime can say is the last, or the first, that it can.
+
+    So a record that is kept "for ever", as some number of seconds, is shown like any other.
+    """
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return _LAST if seconds > 0 else _FIRST
 
 
 def _moment(seconds: float | None) -> datetime | None:
-    return None if seconds is None else _at(seconds)
+    return None if seconds is None else instant_of(seconds)
+
+
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)
+_LAST: Final = datetime.max.replace(tzinfo=UTC)

@@ -199,6 +199,9 @@ class JobDefinition(Generic[P, R_co]):
         return f"{type(self).__name__}({self.name!r})"
 
 
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
 class FunctionJob(JobDefinition[Mapping[str, Any], R_co], Generic[A, R_co]):
     """A job whose handler is a function of plain arguments; its payload is their mapping."""
 
@@ -219,12 +222,30 @@ class FunctionJob(JobDefinition[Mapping[str, Any], R_co], Generic[A, R_co]):
 
     def invoke(self, ctx: JobContext[Any]) -> Any:
         """Call the function with the arguments that the payload holds."""
+        if self._by_name:
+            return self.handler(**ctx.payload)
+        return self._bound(ctx)()
+
+    def _bound(self, ctx: JobContext[Any]) -> Callable[[], Any]:
+        # No frame that is on the stack while the function runs has them as its own locals, which
+        # reports of errors show: who reports scrubs a password by its name, and not in here.
         bound = inspect.BoundArguments(self.signature, ctx.payload)
-        return self.handler(*bound.args, **bound.kwargs)
+        return functools.partial(self.handler, *bound.args, **bound.kwargs)
 
     def encode_payload(self, payload: object, *, limit: int | None = None) -> bytes:
         """The arguments as JSON; None stands for no arguments."""
-        return super().encode_payload({} if payload is None else payload, limit=limit)
+        return self.payload_codec.encode({} if payload is None else payload, limit=limit)
+
+    def decode_payload(self, data: bytes, *, limit: int | None = None) -> Mapping[str, Any]:
+        """The arguments; null, too, stands for none: other languages know no definition."""
+        arguments = self.payload_codec.decode(b"{}" if data == b"null" else data, limit=limit)
+        return cast("Mapping[str, Any]", arguments)
+
+    @cached_property
+    def _by_name(self) -> bool:
+        """Whether each argument may be given by its name, which takes no binding."""
+        parameters = self.signature.parameters.values()
+        return all(each.kind in _BY_NAME for each in parameters)
 
     def _check_signature(self) -> None:
         check_takes_no_context(self.handler, self.signature)

@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
-SLACK: Final = 0.02
-"""The share of a window that a slot is later than it could be.
+SLACK: Final = 0.04
+"""Seconds by which a slot is later than it could be.
 
 A start is recorded when it happens, a little after its slot; without slack the next slot,
 one window later, would find that start still inside the window and be put off again.
@@ -53,7 +53,7 @@ def earliest(
     for window in windows:
         taken = sorted((*starts[-window.limit :], *slots[-window.limit :]))
         if len(taken) >= window.limit:
-            at = max(at, taken[-window.limit] + window.seconds * (1 + slack))
+            at = max(at, taken[-window.limit] + window.seconds + slack)
     return at
 
 

@@ -266,6 +266,21 @@ def check_whole(field: str, value: object, least: int, most: int = _INT32 - 1) -
     return int(value)
 
 
+def check_share(field: str, value: object) -> float:
+    """A number from 0 to 1."""
+    share = _number(value)
+    if share is None or not 0 <= share <= 1:
+        raise _wrong(field, value, "give a number from 0 to 1")
+    return share
+
+
+def check_flag(field: str, value: object) -> bool:
+    """True or False, and nothing that is merely like it."""
+    if isinstance(value, bool):
+        return value
+    raise _wrong(field, value, "give True or False")
+
+
 def check_key(field: str, value: object) -> str:
     """The key, where it can be one: text of 1 to 500 characters."""
     return _text(field, value, MAX_KEY)
@@ -316,13 +331,6 @@ def _number(value: object) -> float | None:
 
 def _timeout(field: str, value: object) -> float | None:
     return None if value is None else check_duration(field, value, positive=True)
-
-
-def _share(field: str, value: object) -> float:
-    share = _number(value)
-    if share is None or not 0 <= share <= 1:
-        raise _wrong(field, value, "give a number from 0 to 1")
-    return share
 
 
 def _at_least(least: int) -> Callable[[str, object], int]:
@@ -376,7 +384,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "retry_delay": check_duration,
     "backoff": _BACKOFF,
     "max_retry_delay": check_duration,
-    "jitter": _share,
+    "jitter": check_share,
     "retry_on": _exceptions,
     "fail_on": _exceptions,
     "priority": _priority,
@@ -397,7 +405,8 @@ def _delay(field: str, value: object) -> float:
     return seconds
 
 
-def _run_at(field: str, value: object) -> float:
+def check_instant(field: str, value: object) -> float:
+    """Unix seconds out of an aware datetime."""
     if not isinstance(value, datetime):
         raise _wrong(field, value, "give a datetime with a timezone")
     if value.utcoffset() is None:
@@ -450,15 +459,9 @@ def _tx(_field: str, value: object) -> object:
     return value
 
 
-def _wake(field: str, value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise _wrong(field, value, "give True or False")
-
-
 _ENQUEUE_CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "delay": _delay,
-    "run_at": _run_at,
+    "run_at": check_instant,
     "priority": _priority,
     "max_attempts": _at_least(1),
     "timeout": _timeout,
@@ -466,5 +469,5 @@ _ENQUEUE_CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "job_id": _job_id,
     "metadata": _metadata,
     "tx": _tx,
-    "wake": _wake,
+    "wake": check_flag,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from functools import partial
@@ -42,12 +42,14 @@ from jobmill.records import JobInfo, JobPage, JobStatus, QueueStats, cancellatio
 from jobmill.seams import Seams
 from jobmill.states import STATES, UNFINISHED, Move, State
 from jobmill.store import Added, Moved, NewJob, Query, Record, Store, Window
+from jobmill.tracing import UNTRACED, Tracing
 from jobmill.worker import Jobs, Worker
 
 log: Final = logging.getLogger("jobmill.worker")
 
 P = TypeVar("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 Lifespan = Callable[["Queue"], AbstractAsyncContextManager[Any]]
 
@@ -91,7 +93,7 @@ class Queue:
         if self.lease < _LEAST_LEASE:
             message = f"lease: {self.lease:g} s is too short to be held; give 0.1 at least"
             raise ConfigError(message, field="lease")
-        self.middleware: Final = as_middleware(middleware)
+        self.middleware: tuple[JobMiddleware, ...] = as_middleware(middleware)
         if default_options is not None and not isinstance(
             cast("object", default_options), JobOptions
         ):
@@ -104,6 +106,8 @@ class Queue:
             raise ConfigError(message, field="lifespan")
         self.lifespan: Final = lifespan
         self.seams: Final = seams or Seams()
+        self.tracing: Tracing = UNTRACED
+        """What is told of each enqueue and each run, by a bridge to a tracer."""
         self._merged: dict[str, tuple[JobDefinition[Any, Any], JobOptions]] = {}
         self._start_here()
         _QUEUES.add(self)
@@ -140,16 +144,18 @@ class Queue:
         """
         call = _call_of(job, payload)
         request = check_enqueue(cast("Mapping[str, Any]", options))
-        new = self._new(call, request)
-        if request.tx is not None:
+        with self.tracing.sending([self._new(call, request)]) as (new,):
+            return self._handle(call, await self._add(new, request))
+
+    async def _add(self, new: NewJob, request: EnqueueRequest) -> Added:
+        wake = request.wake is not False
+        try:
+            if request.tx is None:
+                return await self._home.call(lambda line: line.gatherer.add(new, wake=wake))
             (added,) = await self.store.add_with(request.tx, [new], wake=request.wake is True)
-        else:
-            wake = request.wake is not False
-            try:
-                added = await self._home.call(lambda line: line.gatherer.add(new, wake=wake))
-            except StoreUnavailable as error:
-                raise unavailable(error, [new]) from error
-        return self._handle(call, added)
+            return added
+        except StoreUnavailable as error:
+            raise unavailable(error, [new]) from error
 
     async def enqueue_many(
         self, calls: Iterable[Call[R]], /, **options: Unpack[EnqueueOptions]
@@ -167,14 +173,14 @@ class Queue:
         if request.job_id is not None and len(some) > 1:
             message = "job_id: many jobs cannot share one; leave it out"
             raise ConfigError(message, field="job_id")
-        new = [self._new(call, request) for call in some]
-        added: list[Added] = []
-        try:
-            for start in range(0, len(new), PER_CALL):
-                added += await self._add_whole(new[start : start + PER_CALL], request)
-        except StoreUnavailable as error:
-            raise unavailable(error, new) from error
-        return [self._handle(call, one) for call, one in zip(some, added, strict=True)]
+        with self.tracing.sending([self._new(call, request) for call in some]) as new:
+            added: list[Added] = []
+            try:
+                for start in range(0, len(new), PER_CALL):
+                    added += await self._add_whole(new[start : start + PER_CALL], request)
+            except StoreUnavailable as error:
+                raise unavailable(error, new) from error
+            return [self._handle(call, one) for call, one in zip(some, added, strict=True)]
 
     async def _add_whole(self, jobs: Sequence[NewJob], request: EnqueueRequest) -> list[Added]:
         if request.tx is not None:
@@ -208,20 +214,22 @@ class Queue:
         """
         call = _call_of(job, payload)
         request = check_enqueue(cast("Mapping[str, Any]", options))
-        new = self._new(call, request)
-        if request.tx is not None:
-            (added,) = self.store.add_with_sync(request.tx, [new], wake=request.wake is True)
-            return self._handle(call, added)
+        with self.tracing.sending([self._new(call, request)]) as (new,):
+            return self._handle(call, self._add_sync(new, request))
+
+    def _add_sync(self, new: NewJob, request: EnqueueRequest) -> Added:
         wake = request.wake is not False
 
         async def add(line: Line) -> Added:
             return await line.gatherer.add(new, wake=wake)
 
         try:
-            added = self._sync.call(add)
+            if request.tx is None:
+                return self._sync.call(add)
+            (added,) = self.store.add_with_sync(request.tx, [new], wake=request.wake is True)
+            return added
         except StoreUnavailable as error:
             raise unavailable(error, [new]) from error
-        return self._handle(call, added)
 
     # -- working ----------------------------------------------------------------------------
 
@@ -400,6 +408,27 @@ class Queue:
         """For middleware: ask for a start under a rate limit; 0, or the seconds to wait."""
         job_id, token = ctx.job_id, ctx.token
         return await self._home.call(lambda line: line.store.reserve(key, job_id, token, windows))
+
+    async def ask(self, verb: Callable[[Store], Awaitable[T]]) -> T:
+        """For the engines: run `verb` on the queue's open store, at the queue's home."""
+        return await self._home.call(lambda line: verb(line.store))
+
+    def ask_sync(self, verb: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
+        """As `ask`, from code without a loop; safe from any thread."""
+        return self._sync.call(lambda line: verb(line.store))
+
+    def new_job(self, job: Any, payload: object = None) -> tuple[Call[Any], NewJob]:
+        """For the engines: a job as `enqueue` would add it, checked and not added.
+
+        Raises: as `enqueue`, before anything is stored.
+        """
+        call = _call_of(job, payload)
+        return call, self._new(call, EnqueueRequest())
+
+    @property
+    def carries_schedules(self) -> bool:
+        """Whether a worker of this very object ticks the queue's schedules."""
+        return self._worker is not None and self._worker.carries_schedules
 
     # -- its life ---------------------------------------------------------------------------
 

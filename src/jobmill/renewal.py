@@ -1,4 +1,4 @@
-"""Holds the leases of a worker, from a thread of its own.
+"""Holds the leases of a worker, and tells the roster of it, from a thread of its own.
 
 A handler that blocks the worker's loop does not stop this loop, so its job stays leased.
 """
@@ -12,12 +12,14 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 from jobmill.clock import Clock
 from jobmill.context import AbortReason
 from jobmill.deadlines import happens
 from jobmill.errors import StoreError
+from jobmill.losses import tell_losses
+from jobmill.presence import Presence
 from jobmill.run import Run
 from jobmill.states import Move
 from jobmill.store import Store
@@ -29,15 +31,24 @@ _NO_TIME: Final = 0.001
 """Seconds that are too few for a clock to tell, and so for a loop to wait."""
 _PER_CALL: Final = 1_000
 """Leases renewed in one call."""
+_FAREWELL: Final = 2.0
+"""Seconds that a stop waits for the last word to the roster."""
 
 
 class Held:
-    """The leases of one queue, as the renewer sees them."""
+    """The leases of one queue, as the renewer sees them, and the worker's place on its roster."""
 
-    def __init__(self, store: Store, lease: float, runs: Mapping[str, Run]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        lease: float,
+        runs: Mapping[str, Run],
+        presence: Presence | None = None,
+    ) -> None:
         self.store = store
         self.lease = lease
         self.runs = runs
+        self.presence = presence
 
 
 class Renewer:
@@ -103,7 +114,7 @@ class Renewer:
         if self._own_loop is None or not self._own_loop.is_running():
             message = "the renewer has ended"
             raise RuntimeError(message)
-        asyncio.run_coroutine_threadsafe(held.store.move(moves), self._own_loop).result(timeout)
+        asyncio.run_coroutine_threadsafe(_last_act(held, moves), self._own_loop).result(timeout)
 
     def _thread(self, started: asyncio.Future[None]) -> None:
         async def main() -> None:
@@ -138,6 +149,7 @@ class Renewer:
         what = f"renewing leases of {held.store.queue}"
         # No longer pauses: a lease must be renewed as soon as it can be.
         trouble = Trouble(what, first_pause=retry, max_pause=retry)
+        beating: asyncio.Task[None] | None = None
         try:
             while not stopping.is_set():
                 began = self._clock.boot()
@@ -146,6 +158,9 @@ class Renewer:
                     if not is_open:
                         await held.store.open()
                         is_open = True
+                    if held.presence is not None and (beating is None or beating.done()):
+                        # Beside the renewal, which is not to wait for it.
+                        beating = asyncio.create_task(self._beat(held.presence))
                     await self._renew(held)
                 except StoreError as error:
                     pause = trouble.say(error)
@@ -158,8 +173,20 @@ class Renewer:
                 until = began + pause - _NO_TIME
                 while (left := until - self._clock.boot()) > 0 and not stopping.is_set():
                     await happens(stopping, min(left + _NO_TIME, 1.0))
+            if held.presence is not None and beating is not None:
+                leaving = asyncio.create_task(_leave(held.presence, beating))
+                await asyncio.wait([leaving], timeout=_FAREWELL)
         finally:
             await held.store.close()
+
+    async def _beat(self, presence: Presence) -> None:
+        silent = self._clock.boot() - self._answered
+        late = silent >= self._patience
+        await presence.beat(
+            blocked=silent if late else None,
+            blocked_by=self._who() if late else None,
+            stuck=self._stalled,
+        )
 
     async def _renew(self, held: Held) -> None:
         if self._stalled:
@@ -169,17 +196,22 @@ class Renewer:
             some = runs[start : start + _PER_CALL]
             asked = self._clock.boot()
             beats = await held.store.renew([run.lease for run in some], held.lease)
+            lost: list[Run] = []
             for run, beat in zip(some, beats, strict=True):
                 match beat:
                     case "ok":
                         run.renewed = asked
                     case "lost":
+                        if not run.signal.aborted:
+                            lost.append(run)
                         self._tell(self._abort, run, "lease_lost")
                     case "abort":
                         run.renewed = asked
                         self._tell(self._abort, run, "cancelled")
                     case _:
                         assert_never(beat)
+            if lost:
+                await tell_losses(held.store, lost, asked)
 
     async def _watch(self, stopping: asyncio.Event) -> None:
         """Warn of a loop that does not turn, and give it up after `stall_after`."""
@@ -205,6 +237,7 @@ class Renewer:
                     self._who(),
                     silent,
                     self._stack(),
+                    extra=self._fields(),
                 )
             elif silent > self._stall_after and not self._stalled:
                 self._stalled = True
@@ -217,11 +250,31 @@ class Renewer:
         blocking = asyncio.current_task(self._loop)
         return f"the job {blocking.get_name()}" if blocking else "a callback"
 
+    def _fields(self) -> dict[str, Any]:
+        """What a log record says of the run that blocks, where it is one."""
+        blocking = asyncio.current_task(self._loop)
+        for held in self._held:
+            for run in list(held.runs.values()):
+                if run.asyncio_task is blocking:
+                    return run.fields
+        return {}
+
     def _stack(self) -> str:
         # The documented way, whatever its name says.
         frames = sys._current_frames()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         frame = frames.get(self._loop_thread)
         return "".join(traceback.format_stack(frame)) if frame else ""
+
+
+async def _last_act(held: Held, moves: Sequence[Move]) -> None:
+    await held.store.move(moves)
+    if held.presence is not None:
+        await held.presence.leave()
+
+
+async def _leave(presence: Presence, beating: asyncio.Task[None]) -> None:
+    await asyncio.wait([beating])
+    await presence.leave()
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

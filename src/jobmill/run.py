@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from typing import Any, Final
 
 import msgspec
 
 from jobmill.clock import Clock
 from jobmill.context import AbortSignal, Told
+from jobmill.logs import job_fields
 from jobmill.states import Claim, Note
 from jobmill.store import KEPT_LINES, Lease
+
+_REPORTING: Final = threading.Lock()
+"""Held while a run reports, which a handler may do from its thread, or from several.
+
+One for all runs: it is held for next to nothing, and a lock for each run is not free.
+"""
 
 
 class Abandoned(BaseException):
@@ -21,65 +28,62 @@ class Abandoned(BaseException):
 
 
 class Run:
-    """A claim from the moment it is claimed to the moment it is settled."""
+    """A claim from the moment it is claimed to the moment it is settled.
 
-    __slots__ = (
-        "_born",
-        "_clock",
-        "_lines",
-        "_lock",
-        "_number",
-        "_progress",
-        "abandoned",
-        "asyncio_task",
-        "claim",
-        "cuttable",
-        "dirty",
-        "renewed",
-        "signal",
-        "telling",
-    )
+    There is one for each job, so what most runs never change stands here, and is free.
+    """
 
-    def __init__(self, claim: Claim, clock: Clock, born: float) -> None:
+    asyncio_task: asyncio.Task[None] | None = None
+    entered: bool = False
+    """Whether its asyncio task has taken its first step."""
+    begun: bool = False
+    """Whether anything of the attempt has started; until then it is handed back at once."""
+    cuttable: bool = False
+    """Whether the attempt goes on, so that it may be cancelled."""
+    abandoned: bool = False
+    """Whether nobody waits any more for a thread of it to end."""
+    dirty: bool = False
+    """Whether there is something to be told to the store."""
+    telling: Collection[asyncio.Future[None] | concurrent.futures.Future[None]] = ()
+    """The calls of `on_progress` that have not ended."""
+    _progress: tuple[float, str | None] | None = None
+    _lines: tuple[tuple[int, bytes], ...] = ()
+    _lines_before: int = 0
+
+    def __init__(self, claim: Claim, clock: Clock, born: float, queue: str) -> None:
         self.claim: Claim = claim
+        self.queue: str = queue
         self.signal: AbortSignal = AbortSignal()
-        self.asyncio_task: asyncio.Task[None] | None = None
-        self.cuttable: bool = False
-        """Whether the attempt goes on, so that it may be cancelled."""
-        self.abandoned: bool = False
-        """Whether nobody waits any more for a thread of it to end."""
-        self.dirty: bool = False
-        """Whether there is something to be told to the store."""
         self.renewed: float = born
         """Since when its lease holds, by the clock that counts suspended time."""
-        self.telling: set[asyncio.Future[None] | concurrent.futures.Future[None]] = set()
-        """The calls of `on_progress` that have not ended."""
         self._clock = clock
         self._born = born
-        # A handler reports from its thread, or from several.
-        self._lock = threading.Lock()
-        self._progress: tuple[float, str | None] | None = None
-        self._lines: list[tuple[int, bytes]] = []
-        # Rises over all runs of a job, since each is claimed later than the one before.
-        self._number = int(claim.started_at * 1_000) * 1_000
 
     @property
     def lease(self) -> Lease:
         """What fences it."""
         return Lease(self.claim.id, self.claim.token)
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What a log record says of it."""
+        return job_fields(self.claim, self.queue)
+
     def now(self) -> float:
         """The store's time, as far as this process can tell."""
         return self.claim.started_at + self._clock.boot() - self._born
 
     def cut(self) -> None:
-        """Cancel the attempt, if it still goes on."""
-        if self.cuttable and self.asyncio_task is not None:
+        """Cancel the attempt, if it still goes on or has not begun.
+
+        What has not even entered looks at its signal first, and must get the chance to.
+        """
+        if self.entered and (self.cuttable or not self.begun) and self.asyncio_task is not None:
             self.asyncio_task.cancel()
 
     def report(self, progress: float, note: str | None) -> None:
         """Keep a new progress until it is stored."""
-        with self._lock:
+        with _REPORTING:
             self._progress = (progress, note)
             self.dirty = True
 
@@ -101,26 +105,27 @@ class Run:
                 for key, value in fields.items()
             }
         data = msgspec.json.encode(line)
-        with self._lock:
-            self._number += 1
-            self._lines.append((self._number, data))
-            del self._lines[:-KEPT_LINES]
+        with _REPORTING:
+            self._lines_before += 1
+            # Rises over all runs of a job, since each is claimed later than the one before.
+            number = int(self.claim.started_at * 1_000) * 1_000 + self._lines_before
+            self._lines = (*self._lines, (number, data))[-KEPT_LINES:]
             self.dirty = True
 
     def note(self) -> Note | None:
         """What is to be told to the store, None where there is nothing."""
         if not self.dirty:
             return None
-        with self._lock:
+        with _REPORTING:
             progress, text = self._progress or (None, None)
-            return Note(progress=progress, progress_note=text, lines=tuple(self._lines))
+            return Note(progress=progress, progress_note=text, lines=self._lines)
 
     def noted(self, note: Note) -> None:
         """Forget what the store knows now."""
-        with self._lock:
+        with _REPORTING:
             if note.lines:
                 last = note.lines[-1][0]
-                self._lines = [line for line in self._lines if line[0] > last]
+                self._lines = tuple(line for line in self._lines if line[0] > last)
             if self._progress == (note.progress, note.progress_note):
                 self._progress = None
             self.dirty = bool(self._lines) or self._progress is not None
@@ -131,6 +136,8 @@ class Telling:
 
     def __init__(self, run: Run, hook: Callable[[float], Coroutine[Any, Any, None]]) -> None:
         self._run = run
+        self._telling: set[asyncio.Future[None] | concurrent.futures.Future[None]] = set()
+        run.telling = self._telling
         self._hook = hook
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
@@ -139,7 +146,7 @@ class Telling:
     def __call__(self, progress: float, note: str | None) -> Awaitable[None]:
         """Keep it and tell it; on the loop, what is given waits until it was told."""
         self._run.report(progress, note)
-        telling = self._run.telling
+        telling = self._telling
         if threading.get_ident() == self._thread:
             here = self._loop.create_task(self._tell(progress))
             telling.add(here)

@@ -7,7 +7,7 @@ import inspect
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -17,7 +17,6 @@ from jobmill.errors import (
     Cancel,
     ConfigError,
     DefinitionError,
-    Fail,
     JobCancelled,
     JobTimeout,
     LeaseLost,
@@ -31,10 +30,10 @@ from jobmill.executors import (
     ContextFields,
     ProcessExecutor,
     ThreadExecutor,
-    matches,
 )
-from jobmill.failures import failure_at, failure_of, log_failure
+from jobmill.failures import failure_at, failure_of, is_retryable, log_failure
 from jobmill.job import JobDefinition, JobMiddleware
+from jobmill.logs import job_fields
 from jobmill.middleware import Gate, Refused, compose_middleware, first_wait, gates_of
 from jobmill.options import check_duration
 from jobmill.registry import lookup
@@ -59,7 +58,7 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger("jobmill.worker")
 
-CheckLease = Callable[[], Awaitable[None]]
+CheckLease = Callable[[Run], Awaitable[None]]
 
 MAX_RESULT_BYTES: Final = 1 << 20
 HOOK_TIMEOUT: Final = 10.0
@@ -71,7 +70,7 @@ GATE_RETRY: Final = 1.0
 class _Plan:
     """A definition as one queue runs it: options merged, middleware composed."""
 
-    __slots__ = ("chain", "definition", "gates", "options")
+    __slots__ = ("chain", "definition", "gates", "hooks", "options")
 
     def __init__(
         self,
@@ -81,6 +80,7 @@ class _Plan:
     ) -> None:
         layers = (*middleware, *definition.middleware)
         self.definition = definition
+        self.hooks = definition.hooks
         self.options = definition.options.over(defaults)
         self.chain = compose_middleware(layers) if layers else None
         self.gates: tuple[Gate, ...] = gates_of(layers)
@@ -112,6 +112,8 @@ class Runner:
         """What the queue's lifespan gave."""
         self.faults: Counter[str] = Counter()
         """Failures that changed no outcome, by what failed."""
+        self.unknown: Counter[str] = Counter()
+        """Jobs that were put off because nothing of their name is defined here, by name."""
 
     async def run(self, run: Run, check_lease: CheckLease) -> Move | None:
         """Run the claim; the move that settles it, or None where the lease was lost.
@@ -121,7 +123,7 @@ class Runner:
         claim = run.claim
         plan = self._plan(claim.name)
         if plan is None:
-            self.faults[f"unknown job {claim.name}"] += 1
+            self.unknown[claim.name] += 1
             return put_off(claim, self._queue.name)
         try:
             payload = plan.definition.decode_payload(claim.payload)
@@ -143,42 +145,39 @@ class Runner:
     async def _run_known(
         self, run: Run, plan: _Plan, ctx: JobContext[Any], check_lease: CheckLease
     ) -> Move | None:
-        claim = run.claim
         result: Any = None
-        wait, error = await self._ask_gates(run, plan, ctx, check_lease)
-        if wait > 0:
-            return after_snooze(claim, wait, untried=True, memo=claim.memo)
+        error: BaseException | None = None
+        if plan.gates:
+            wait, error = await self._ask_gates(run, plan, ctx, check_lease)
+            if wait > 0:
+                return after_snooze(run.claim, wait, untried=True, memo=run.claim.memo)
         if error is None:
             result, error = await self._attempt(run, plan, ctx)
             for telling in tuple(run.telling):
                 await asyncio.wait([asyncio.wrap_future(telling)])
         try:
-            if run.signal.reason == "lease_lost":
-                return None
-            if run.signal.reason == "cancelled":
-                cancelled = JobCancelled("the job was cancelled while it ran")
-                return after_cancel(claim, failure_of(run, cancelled), run.note())
-            if run.signal.reason == "timeout":
-                timeout = JobTimeout(f"the attempt ran longer than {claim.policy.timeout:g} s")
-                return await self._after_error(run, plan, ctx, timeout)
+            if run.signal.reason is not None:
+                return await self._after_abort(run, plan, ctx, result, error)
             if error is not None:
                 return await self._after_error(run, plan, ctx, error)
             return await self._after_result(run, plan, ctx, result)
         finally:
-            await self._hook(ctx, "on_finally", plan.definition.hooks.on_finally)
+            if (hook := plan.hooks.on_finally) is not None:
+                await self._hook(ctx, "on_finally", hook)
 
     async def _ask_gates(
         self, run: Run, plan: _Plan, ctx: JobContext[Any], check_lease: CheckLease
     ) -> tuple[float, BaseException | None]:
         """Seconds that the run has to wait, or what a gate raised."""
-        if not plan.gates:
-            return 0.0, None
         try:
             wait = await first_wait(plan.gates, ctx)
-            await check_lease()
+            await check_lease(run)
         except StoreUnavailable:
             return GATE_RETRY, None
-        except BaseException as error:  # noqa: BLE001  a gate is part of the run: it fails
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and run.signal.aborted:
+                # Told to stop before anything of it began.
+                raise
             self._look_at(run, error)
             return 0.0, error
         return wait, None
@@ -187,23 +186,20 @@ class Runner:
         self, run: Run, plan: _Plan, ctx: JobContext[Any]
     ) -> tuple[Any, BaseException | None]:
         """Run `before_run`, middleware and handler under the timeout: a result or an error."""
-        loop = asyncio.get_running_loop()
         timeout = run.claim.policy.timeout
         deadline: Deadline | None = None
         if timeout is not None:
             abort = partial(self._abort, run, "timeout")
-            deadline = self._deadlines.add(loop.time() + timeout, abort)
-        run.cuttable = True
+            deadline = self._deadlines.add(asyncio.get_running_loop().time() + timeout, abort)
+        run.begun = run.cuttable = True
         try:
             if run.signal.aborted:
                 return None, asyncio.CancelledError()
-            before = plan.definition.hooks.before_run
-            if before is not None:
+            if (before := plan.hooks.before_run) is not None:
                 await self._bounded(before, ctx)
-            innermost = partial(self._handle, run, plan, ctx)
             if plan.chain is None:
-                return await innermost(), None
-            return await plan.chain(ctx, innermost), None
+                return await self._handle(run, plan, ctx), None
+            return await plan.chain(ctx, partial(self._handle, run, plan, ctx)), None
         except Abandoned:
             raise
         except BaseException as error:  # noqa: BLE001  whatever a handler raises is an outcome
@@ -228,7 +224,9 @@ class Runner:
 
     async def _handle(self, run: Run, plan: _Plan, ctx: JobContext[Any]) -> Any:
         definition = plan.definition
-        if plan.options.executor == "process" and not definition.is_async:
+        if definition.is_async:
+            return await definition.invoke(ctx)
+        if plan.options.executor == "process":
             fields = ContextFields.of(ctx)
             try:
                 encoded = await self._processes.run(
@@ -244,8 +242,6 @@ class Runner:
             except (DefinitionError, PayloadError) as error:
                 raise Refused(error) from error
             return definition.decode_result(encoded)
-        if definition.is_async:
-            return await definition.invoke(ctx)
         result = await self._in_thread(run, partial(definition.invoke, ctx))
         return await result if inspect.isawaitable(result) else result
 
@@ -268,13 +264,35 @@ class Runner:
             raise asyncio.CancelledError
         return future.result()
 
+    async def _after_abort(
+        self,
+        run: Run,
+        plan: _Plan,
+        ctx: JobContext[Any],
+        result: Any,
+        error: BaseException | None,
+    ) -> Move | None:
+        """What follows where the run was told to stop: the reason decides, not the handler."""
+        claim = run.claim
+        if run.signal.reason == "lease_lost":
+            return None
+        if run.signal.reason == "cancelled":
+            cancelled = JobCancelled("the job was cancelled while it ran")
+            return after_cancel(claim, failure_of(run, cancelled), run.note())
+        if run.signal.reason == "timeout":
+            error = JobTimeout(f"the attempt ran longer than {claim.policy.timeout:g} s")
+        if error is not None:
+            return await self._after_error(run, plan, ctx, error)
+        # At a shutdown there may be a real outcome.
+        return await self._after_result(run, plan, ctx, result)
+
     async def _after_result(self, run: Run, plan: _Plan, ctx: JobContext[Any], result: Any) -> Move:
-        definition = plan.definition
         try:
-            encoded = definition.encode_result(result, limit=MAX_RESULT_BYTES)
+            encoded = plan.definition.encode_result(result, limit=MAX_RESULT_BYTES)
         except Exception as error:  # noqa: BLE001  classes of the user's take part
             return await self._after_error(run, plan, ctx, Refused(error))
-        await self._hook(ctx, "after_run", definition.hooks.after_run, result)
+        if (hook := plan.hooks.after_run) is not None:
+            await self._hook(ctx, "after_run", hook, result)
         return after_success(run.claim, encoded, run.note())
 
     async def _after_error(
@@ -302,12 +320,9 @@ class Runner:
             return after_stop(claim, note=run.note())
 
         shown = error.error if isinstance(error, Refused) else error
-        await self._hook(ctx, "on_error", plan.definition.hooks.on_error, shown)
-        retryable = isinstance(error, Retry) or (
-            not isinstance(error, Fail)
-            and not matches(error, plan.options.fail_on)
-            and (matches(error, plan.options.retry_on) or matches(error, _ODD_FAILURES))
-        )
+        if (hook := plan.hooks.on_error) is not None:
+            await self._hook(ctx, "on_error", hook, shown)
+        retryable = is_retryable(error, plan.options)
         decide = after_timeout if run.signal.reason == "timeout" else after_failure
         if delay is None:
             delay = self._retry_delay(claim, plan, error) if retryable else 0.0
@@ -318,9 +333,8 @@ class Runner:
             delay=delay,
             note=run.note(),
         )
-        if move.event == "retry":
-            hook = plan.definition.hooks.on_retry
-            await self._hook(ctx, "on_retry", hook, claim.attempt)
+        if move.event == "retry" and (on_retry := plan.hooks.on_retry) is not None:
+            await self._hook(ctx, "on_retry", on_retry, claim.attempt)
         return move
 
     def _retry_delay(self, claim: Claim, plan: _Plan, error: BaseException) -> float:
@@ -331,15 +345,15 @@ class Runner:
         delay, problem = chosen_delay(chosen, claim.policy, claim.attempt, error, random=random)
         if problem is not None:
             self.faults["backoff"] += 1
-            log.error("the backoff of %s failed; exponential it is", claim.name, exc_info=problem)
+            text = "the backoff of %s failed; exponential it is"
+            extra = job_fields(claim, self._queue.name)
+            log.error(text, claim.name, exc_info=problem, extra=extra)
         return delay
 
     async def _hook(
-        self, ctx: JobContext[Any], name: str, hook: Callable[..., Any] | None, *args: Any
+        self, ctx: JobContext[Any], name: str, hook: Callable[..., Any], *args: Any
     ) -> None:
         """Call a hook whose failure changes nothing: it is logged and counted."""
-        if hook is None:
-            return
         try:
             await self._bounded(hook, ctx, *args)
         except BaseException as error:  # noqa: BLE001  it changes nothing, whatever it is
@@ -347,7 +361,12 @@ class Runner:
             if isinstance(error, KeyboardInterrupt):
                 self._interrupt()
             self.faults[name] += 1
-            extra = {"job_id": ctx.job_id, "job_name": ctx.job_name, "queue": ctx.queue_name}
+            extra = {
+                "job_id": ctx.job_id,
+                "job_name": ctx.job_name,
+                "attempt": ctx.attempt,
+                "queue": ctx.queue_name,
+            }
             log_failure(log, error, "the hook %s of %s failed", name, ctx.job_name, **extra)
 
     async def _bounded(self, hook: Callable[..., Any], *args: Any) -> None:
@@ -365,13 +384,13 @@ class Runner:
         if definition is None:
             return None
         if plan is None or plan.definition is not definition:
-            plan = _Plan(definition, self._queue.middleware, self._queue.default_options)
+            layers = (*self._queue.tracing.layers, *self._queue.middleware)
+            plan = _Plan(definition, layers, self._queue.default_options)
             self._plans[name] = plan
         return plan
 
     def _context(self, run: Run, plan: _Plan, payload: Any) -> JobContext[Any]:
         claim = run.claim
-        hook = plan.definition.hooks.on_progress
         ctx = JobContext(
             job_id=claim.id,
             job_name=claim.name,
@@ -379,8 +398,8 @@ class Runner:
             payload=payload,
             attempt=claim.attempt,
             max_attempts=claim.policy.max_attempts,
-            enqueued_at=datetime.fromtimestamp(claim.enqueued_at, UTC),
-            started_at=datetime.fromtimestamp(claim.started_at, UTC),
+            enqueued_at=claim.enqueued_at,
+            started_at=claim.started_at,
             signal=run.signal,
             metadata=claim.metadata,
             queue=self._queue,
@@ -389,15 +408,13 @@ class Runner:
             log_sink=run.add_line,
             token=claim.token,
         )
-        if hook is not None:
+        if (hook := plan.hooks.on_progress) is not None:
             ctx.tell_progress_to(Telling(run, partial(self._hook, ctx, "on_progress", hook)))
         return ctx
 
 
 _HANDED_BACK: Final = (asyncio.CancelledError, ChildDied, JobCancelled, KeyboardInterrupt)
 """What a run ends with because its worker stops, and not by itself."""
-_ODD_FAILURES: Final = (asyncio.CancelledError, SystemExit)
-"""What is retried although it is no Exception."""
 
 
 def _seconds(delay: float | timedelta) -> float:

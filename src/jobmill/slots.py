@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
-from typing import Literal, NamedTuple
+from collections.abc import Collection, Hashable
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 from jobmill.run import Run
+
+F = TypeVar("F", bound=Hashable)
 
 
 class Grant(NamedTuple):
@@ -16,7 +18,7 @@ class Grant(NamedTuple):
     room: Literal["busy", "idle", "alone"]
 
 
-class Slots:
+class Slots(Generic[F]):
     """The slots of a worker, shared by the feeds of its queues.
 
     A claim reserves its slots before it is asked, so that a claim is a start. An idle worker
@@ -27,33 +29,41 @@ class Slots:
     Feeds that found no slot stand in line, so that a busy queue does not starve the others.
     """
 
-    def __init__(self, concurrency: int) -> None:
+    def __init__(self, concurrency: int, budget: int | None = None) -> None:
         self.concurrency = concurrency
+        self.budget = budget
+        """How many runs may start; None where that is not limited."""
+        self.started: int = 0
+        """How many runs have started."""
         self.quiet = False
         """Whether nothing is to be claimed any more."""
         self.idle: asyncio.Event = asyncio.Event()
         """Set while nothing runs."""
         self.idle.set()
-        self.running: dict[Run, None] = {}
-        """What runs, in the order of the starts."""
-        self._reserved: dict[Hashable, int] = {}
-        self._granted: dict[Hashable, int] = {}
-        self._suspects: dict[Hashable, float] = {}
-        self._line: dict[Hashable, None] = {}
+        self.running: dict[Run, F] = {}
+        """What runs, in the order of the starts, and for which feed."""
+        self._reserved: dict[F, int] = {}
+        self._granted: dict[F, int] = {}
+        self._suspects: dict[F, float] = {}
+        self._line: dict[F, None] = {}
 
-    def grant(self, feed: Hashable, feeds: int, *, lease: float, now: float) -> Grant:
+    def grant(self, feed: F, feeds: int, *, lease: float, now: float) -> Grant:
         """Reserve slots for one claim of `feed`, one of `feeds`, until it gives them back."""
         taken = len(self.running) + sum(self._reserved.values())
         free = self.concurrency - taken
         suspect = any(run.claim.suspect for run in self.running)
         idle = not taken
+        if self.budget is not None:
+            granted = sum(self._granted[each] for each in self._reserved)
+            free = min(free, self.budget - self.started - granted)
         since = self._suspects.get(feed)
         patient = since is None or now - since <= lease
         others = any(
             now - seen > lease for other, seen in self._suspects.items() if other is not feed
         )
         grant = Grant(0, "busy")
-        if self.quiet or suspect or (others if patient else not idle):
+        spent = self.started == self.budget
+        if self.quiet or spent or suspect or (others if patient else not idle):
             self._line.pop(feed, None)
         elif not patient:
             self._line.pop(feed, None)
@@ -67,30 +77,33 @@ class Slots:
         self._reserved[feed] = self.concurrency if grant.room != "busy" else grant.limit
         return grant
 
-    def _ahead_of(self, feed: Hashable) -> int:
+    def _ahead_of(self, feed: F) -> int:
         """How many others have waited for a slot for longer."""
         line = list(self._line)
         return line.index(feed) if feed in self._line else len(line)
 
-    def waits(self, feed: Hashable) -> bool:
-        """Whether the feed found no slot when it last asked."""
-        return feed in self._line
+    @property
+    def line(self) -> Collection[F]:
+        """The feeds that found no slot when they last asked."""
+        return self._line
 
-    def give_back(self, feed: Hashable) -> bool:
+    def give_back(self, feed: F) -> bool:
         """End the reservation of `feed`; whether that may help another."""
         return self._reserved.pop(feed, 0) > 0 and bool(self._line)
 
-    def step_aside(self, feed: Hashable) -> None:
+    def step_aside(self, feed: F) -> None:
         """Let the others go on: `feed` cannot reach its store, and keeps only what it may hold."""
         self._line.pop(feed, None)
         self._suspects.pop(feed, None)
         if feed in self._reserved:
             self._reserved[feed] = self._granted[feed]
 
-    def begin(self, run: Run) -> None:
-        """A run starts."""
-        self.running[run] = None
-        self.idle.clear()
+    def begin(self, run: Run, feed: F) -> None:
+        """A run of a feed starts."""
+        if not self.running:
+            self.idle.clear()
+        self.running[run] = feed
+        self.started += 1
 
     def end(self, run: Run) -> None:
         """A run is over."""
@@ -98,7 +111,7 @@ class Slots:
         if not self.running:
             self.idle.set()
 
-    def suspect_waits(self, feed: Hashable, now: float, *, waits: bool) -> None:
+    def suspect_waits(self, feed: F, now: float, *, waits: bool) -> None:
         """Note whether `feed` has a suspect that was left, and since when."""
         if waits:
             self._suspects.setdefault(feed, now)

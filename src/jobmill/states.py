@@ -127,7 +127,7 @@ RULES: Final[dict[tuple[Event, State], Rule]] = {
 NEEDS_TOKEN: Final[frozenset[Event]] = frozenset(rule.event for rule in TABLE if rule.token)
 
 
-class Claim(msgspec.Struct, frozen=True, kw_only=True):
+class Claim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A job in the hands of a worker: what it needs to run it, and the token to settle it.
 
     `attempt` counts this run (1 on the first). `memo` is what the last settle left for this
@@ -153,7 +153,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     memo: bytes | None = None
 
 
-class Note(msgspec.Struct, frozen=True, kw_only=True):
+class Note(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a run reports while it goes on: its progress and new log lines.
 
     `lines` are pairs of a number, rising through the life of the run, and a JSON document;
@@ -165,7 +165,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     lines: tuple[tuple[int, bytes], ...] = ()
 
 
-class Move(msgspec.Struct, frozen=True, kw_only=True):
+class Move(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One event for one job, as a store applies it.
 
     `delay`: seconds, for events that are due after one. `result` and `error` are JSON.
@@ -187,7 +187,7 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     note: Note | None = None
 
 
-class Failure(msgspec.Struct, frozen=True, kw_only=True):
+class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a store keeps of an error: the JSON of a JobError, and the group it belongs to."""
 
     error: bytes

@@ -27,6 +27,8 @@ from jobmill.states import Claim, Event, Failure, Move, Note, State
 from jobmill.tally import HISTOGRAM_BOUNDS, Bucket
 
 __all__ = [
+    "ENDS",
+    "HEEDED",
     "HISTOGRAM_BOUNDS",
     "JOBS",
     "KEPT_ERRORS",
@@ -43,8 +45,10 @@ __all__ = [
     "Ending",
     "ErrorGroup",
     "Event",
+    "Examined",
     "Failure",
     "Features",
+    "Finding",
     "Lease",
     "Move",
     "Moved",
@@ -71,8 +75,15 @@ MATURE_LIMIT: Final = 1_000
 TAKEOVER_LIMIT: Final = 100
 """Lapsed leases that one claim takes over, at most."""
 
+HEEDED: Final[frozenset[str]] = frozenset({"pauses", "schedules"})
+"""The spaces whose documents workers act on: a change of one wakes them. No other does, so that
+a worker that tells how it is, say, costs the others nothing."""
+
 JOBS: Final = "jobs"
 """The topic that is told when jobs came, or came due, or a running one was asked to cancel."""
+
+ENDS: Final = "ends"
+"""The topic that is told when a job ended, or is to be retried: when `events` has more."""
 
 
 def topic_of_job(job_id: str) -> str:
@@ -94,7 +105,7 @@ class Features(enum.Flag):
     """`wait` wakes at once."""
 
 
-class NewJob(msgspec.Struct, frozen=True, kw_only=True):
+class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A job to be added.
 
     `payload` is JSON. It is due `delay` seconds from the store's now, or at the instant
@@ -112,7 +123,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] = {}
 
 
-class Added(msgspec.Struct, frozen=True):
+class Added(msgspec.Struct, frozen=True, gc=False):
     """What became of one job of an `add`.
 
     "added": it is stored. "same": its id is there already, with this name and payload.
@@ -148,7 +159,7 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     repeat: bool = False
 
 
-class Lease(msgspec.Struct, frozen=True):
+class Lease(msgspec.Struct, frozen=True, gc=False):
     """A claim that is held: the job and the token that fences it."""
 
     job_id: str
@@ -158,7 +169,7 @@ class Lease(msgspec.Struct, frozen=True):
 MoveStatus = Literal["applied", "already", "stale", "refused", "held", "missing"]
 
 
-class Moved(msgspec.Struct, frozen=True):
+class Moved(msgspec.Struct, frozen=True, gc=False):
     """What became of one move.
 
     "applied": done. "already": this token settled this job before. "stale": the token is not
@@ -182,8 +193,8 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     `settle`, one by one. `next_due` is the instant at which the next delayed job of the queue
     comes due, or came due where MATURE_LIMIT left it. `suspect_waits`: a suspect is due that
     this call left, and neither `names` nor a pause passed over. `asked` are the leases of this
-    worker whose jobs were asked to cancel, in no order. `docs` changes whenever a document
-    does.
+    worker whose jobs were asked to cancel, in no order. `docs` changes whenever a document of
+    a space in HEEDED does, and with no other.
     """
 
     now: float
@@ -271,7 +282,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     now: float = 0.0
 
 
-class Ending(msgspec.Struct, frozen=True, kw_only=True):
+class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One entry of the event list: a job ended, or was put off to be retried."""
 
     seq: int
@@ -315,6 +326,32 @@ class Ticked(msgspec.Struct, frozen=True, kw_only=True):
     added: tuple[Added, ...] = ()
 
 
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that was looked at for an operator, and what to do where it is not "ok".
+
+    "bad" is what loses jobs or keeps them from running; "note" is what an operator should know.
+    `code` is the same in every release, `text` and `advice` are for people.
+    """
+
+    code: str
+    level: Literal["ok", "note", "bad"]
+    text: str
+    advice: str = ""
+    about: str = "store"
+
+
+@runtime_checkable
+class Examined(Protocol):
+    """What a store may offer beside the contract: it looks at itself, for `jobmill doctor`."""
+
+    async def examine(self) -> list[Finding]:
+        """What there is to say of the server or the file, and of how it is set up.
+
+        Raises: StoreUnavailable.
+        """
+        ...
+
+
 @runtime_checkable
 class Store(Protocol):
     """One queue of a backend, as the engines see it."""
@@ -327,6 +364,11 @@ class Store(Protocol):
     @property
     def queue(self) -> str:
         """The queue that this store acts on."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """Where it is, as a URL without its secrets."""
         ...
 
     def handle(self, queue: str | None = None) -> Store:
@@ -480,11 +522,14 @@ class Store(Protocol):
         *,
         limit: int,
         cursor: str | None = None,
+        within: float | None = None,
         now: float | None = None,
     ) -> Page:
         """Records, newest (last accepted) first; goes on after `cursor`.
 
-        What is added meanwhile is never seen twice, and nothing is passed over.
+        What is added meanwhile is never seen twice, and nothing is passed over. A store that has
+        to look at very many jobs may, after `within` seconds, give those that it has found, fewer
+        than `limit` or none, with a cursor.
 
         Raises: ConfigError (field "cursor") where the cursor is none of this store's.
         """
@@ -549,7 +594,7 @@ class Store(Protocol):
         `version` None writes in any case; 0 only where there is none; another number only
         where that is the version now. The answer is 0 where there is no document now, and None
         where nothing was done because the version is another.
-        Wakes workers.
+        Wakes workers where the space is in HEEDED.
         """
         ...
 
@@ -586,6 +631,7 @@ class Store(Protocol):
 
         A hint only: it may return early for nothing, and a wake-up may be lost. JOBS is
         told by `add`, moves and documents, as they say, not by the mere passing of time;
-        `topic_of_job` by the end of that job, where somebody waits for it.
+        ENDS and `topic_of_job` by an end, where somebody waits for it: only by what comes after
+        the wait began.
         """
         ...

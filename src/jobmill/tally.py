@@ -150,8 +150,8 @@ class Tally:
 def _observe(bars: list[int], seconds: float) -> float:
     if not bars:
         bars.extend([0] * _BARS)
-    seconds = max(0.0, seconds)
-    bars[bar_of(seconds)] += 1
+    seconds = max(seconds, 0.0)
+    bars[bisect_left(HISTOGRAM_BOUNDS, seconds)] += 1
     return seconds
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from jobmill.errors import StoreError
+from jobmill.errors import JobsError
 
 log: Final = logging.getLogger("jobmill.worker")
 
@@ -20,7 +20,7 @@ class Trouble:
         self._pause = first_pause
         self._said: str | None = None
 
-    def say(self, error: StoreError) -> float:
+    def say(self, error: JobsError) -> float:
         """Warn of it, where it is not what was said last; seconds until the next try."""
         text = f"{type(error).__name__}: {error}"
         if text != self._said:

@@ -9,6 +9,7 @@ import msgspec
 
 from jobmill.errors import UnknownJob
 from jobmill.failures import failure_at
+from jobmill.logs import job_fields
 from jobmill.states import Claim, Move, after_failure, after_snooze
 
 log: Final = logging.getLogger("jobmill.worker")
@@ -41,7 +42,7 @@ def put_off(claim: Claim, queue: str) -> Move:
         claim.name,
         claim.id,
         delay,
-        extra={"job_id": claim.id, "job_name": claim.name, "queue": queue},
+        extra=job_fields(claim, queue),
     )
     memo = msgspec.json.encode(_Memo(before.unknown_since, times + 1))
     return after_snooze(claim, delay, untried=True, memo=memo)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import Final, Self
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from jobmill.errors import ConfigError
 
 _URL: Final = re.compile(r"([a-z]+)(\+[a-z]+)?://", re.ASCII)
-_ALIASES: Final = {"rediss": "redis", "unix": "redis"}
+_ALIASES: Final = {"rediss": "redis", "unix": "redis", "postgres": "postgresql"}
 """Schemes whose store has another name."""
 
 
@@ -45,20 +45,27 @@ class StoreURL:
         if not text.isprintable() or "#" in text:
             message = f"url: {masked(text)!r} has a character that a URL writes as %23 or alike"
             raise ConfigError(message, field="url")
+        # By hand: urlsplit refuses a list of servers of which some are in brackets.
+        named, _, query = text[match.end() :].partition("?")
+        place, _, quoted = named.partition("/")
         try:
-            parts = urlsplit(text)
-            path = unquote(parts.path.removeprefix("/"), errors="strict")
+            path = unquote(quoted, errors="strict")
         except ValueError:
             # Python's own message would show the password.
             message = f"url: {masked(text)!r} cannot be read"
             raise ConfigError(message, field="url") from None
+        if "@" in query:
+            # It may be the rest of a password, so nothing of it is shown.
+            message = "url: there is an @ after the ?; write @ as %40, and in a password ? as %3F"
+            raise ConfigError(message, field="url")
         settings: dict[str, str] = {}
-        for key, value in parse_qsl(parts.query, keep_blank_values=True):
+        for key, value in parse_qsl(query, keep_blank_values=True):
             if key in settings:
                 message = f"url: the setting {key!r} is given twice"
                 raise ConfigError(message, field="url")
             settings[key] = value
-        return cls(_ALIASES.get(match[1], match[1]), parts.scheme, parts.netloc, path, settings)
+        scheme = match[0].removesuffix("://")
+        return cls(_ALIASES.get(match[1], match[1]), scheme, place, path, settings)
 
     def refuse_settings_but(self, *known: str) -> None:
         """ConfigError for the first setting that is none of the `known`."""

@@ -23,9 +23,10 @@ from jobmill.failures import failure_of, log_failure
 from jobmill.feed import Feed
 from jobmill.job import JobDefinition
 from jobmill.lifespans import EXIT_WITHIN, Lifespans
-from jobmill.options import check_duration, check_whole
+from jobmill.options import check_duration, check_flag, check_whole
+from jobmill.presence import Profile
 from jobmill.registry import described
-from jobmill.renewal import Held, Renewer
+from jobmill.renewal import Renewer
 from jobmill.run import Abandoned, Run
 from jobmill.runner import Runner
 from jobmill.slots import Slots
@@ -33,6 +34,7 @@ from jobmill.states import Claim, after_failure, after_stop
 from jobmill.troubles import Trouble
 
 if TYPE_CHECKING:
+    from jobmill.carrier import Carrier
     from jobmill.queue import Queue
 
 log: Final = logging.getLogger("jobmill.worker")
@@ -40,6 +42,7 @@ log: Final = logging.getLogger("jobmill.worker")
 PRUNE_INTERVAL: Final = 5.0
 PRUNED_AT_ONCE: Final = 1_000
 NOTES_INTERVAL: Final = 1.0
+SWEEP_INTERVAL: Final = 1.0
 STUCK_AFTER: Final = 10.0
 """Seconds after which a run that goes on although it was cut is reported as stuck."""
 LAST_SETTLE: Final = 5.0
@@ -53,7 +56,8 @@ class Worker:
 
     `concurrency` is how many jobs run at once, over all its queues; without it, the highest
     of theirs. `jobs` restricts it to these. `stall_after`: seconds of a blocked event loop
-    after which it gives its leases up.
+    after which it gives its leases up. `schedules`: whether it also ticks the schedules of its
+    queues. `max_jobs`: how many runs it starts at most.
     """
 
     def __init__(
@@ -63,6 +67,8 @@ class Worker:
         concurrency: int | None = None,
         jobs: Jobs | None = None,
         stall_after: float = 600.0,
+        schedules: bool = True,
+        max_jobs: int | None = None,
     ) -> None:
         self._queues = _queues(queues)
         self.concurrency: int = (
@@ -70,14 +76,20 @@ class Worker:
             if concurrency is None
             else check_whole("concurrency", concurrency, 1)
         )
-        self._names = _names(jobs)
+        self.names: Final = _names(jobs)
+        """The jobs that it is restricted to; None for all."""
         self._stall_after = check_duration("stall_after", stall_after, positive=True)
+        self._schedules = check_flag("schedules", schedules)
         self._seams = self._queues[0].seams
+        self._boot = self._seams.clock.boot
         start = f"{self._seams.random.getrandbits(64):016x}"
         self.id: Final = f"{platform.node()}:{os.getpid()}:{start[:8]}"
         """What this worker is called in its jobs' records."""
         self._tokens = (f"{start}.{n}" for n in count(1))
-        self._slots = Slots(self.concurrency)
+        budget = None if max_jobs is None else check_whole("max_jobs", max_jobs, 1)
+        self._slots: Slots[Feed] = Slots(self.concurrency, budget)
+        self.working: Final = asyncio.Event()
+        """Set when its stores are open and it claims."""
         self._feeds: list[Feed] = []
         self._lifespans = Lifespans()
         self._settle_until = float("inf")
@@ -87,6 +99,26 @@ class Worker:
         self._lingers = False
         self._said_stop = False
         self._main: asyncio.Task[None] | None = None
+
+    @property
+    def started(self) -> int:
+        """How many runs it has started."""
+        return self._slots.started
+
+    @property
+    def idle(self) -> bool:
+        """Whether it runs nothing now, and has told its stores of all that it ran."""
+        return not self._slots.running and all(feed.settled for feed in self._feeds)
+
+    @property
+    def reaches_stores(self) -> bool:
+        """Whether it works, and each of its stores answered when it was last asked."""
+        return self.working.is_set() and all(feed.reached for feed in self._feeds)
+
+    @property
+    def carries_schedules(self) -> bool:
+        """Whether it ticks the schedules of its queues now."""
+        return self._schedules and bool(self._feeds) and not self._is_stopping()
 
     async def run(self) -> None:
         """Run jobs until stopped.
@@ -169,20 +201,31 @@ class Worker:
 
     async def _opened(self, feed: Feed) -> bool:
         """Open the store, waiting for it where it is away; False where stopped meanwhile."""
-        pause = 0.1
+        pause, said = 0.1, ""
         while not self._slots.quiet:
             try:
                 await feed.store.open()
             except StoreUnavailable as error:
-                log.warning("the store of %s cannot be reached: %s", feed.queue.name, error)
+                if str(error) != said:
+                    said = str(error)
+                    log.warning("the store of %s cannot be reached: %s", feed.queue.name, said)
                 await asyncio.sleep(pause)
-                pause = min(2.0, pause * 2)
+                pause = min(1.0, pause * 2)
             else:
+                if said:
+                    log.info("the store of %s is back", feed.queue.name)
                 return True
         return False
 
     async def _work(self) -> None:
-        self._leases = [Held(f.queue.store.handle(), f.queue.lease, f.held) for f in self._feeds]
+        profile = Profile(
+            self.id,
+            queues=[feed.queue.name for feed in self._feeds],
+            slots=self._slots,
+            names=self.names,
+            boot=self._seams.clock.boot,
+        )
+        self._leases = [feed.leases(profile) for feed in self._feeds]
         self._renewer = Renewer(
             self._leases,
             abort=self._abort,
@@ -196,8 +239,16 @@ class Worker:
             steps.append((f"listening to {name}", 0.0, feed.listen))
             steps.append((f"storing progress of {name}", NOTES_INTERVAL, feed.write_notes))
             steps.append((f"pruning {name}", PRUNE_INTERVAL, partial(_prune, feed)))
-        loops = [self._loop.create_task(feed.loop(self._finished)) for feed in self._feeds]
+            if self._schedules:
+                # Before the first claim, which tells it the time.
+                feed.carrier = self._carrier(feed)
+                steps.append((f"scheduling in {name}", 1.0, feed.carrier.run))
+        steps.append(("freeing slots", SWEEP_INTERVAL, self._free_lost_slots))
+        loops = [
+            self._loop.create_task(feed.loop(partial(self._finished, feed))) for feed in self._feeds
+        ]
         background = [self._loop.create_task(_every(*step)) for step in steps]
+        self.working.set()
         try:
             await asyncio.gather(*loops)
         except asyncio.CancelledError:
@@ -214,21 +265,40 @@ class Worker:
                 await self._renewer.stop()
                 atexit.unregister(self._hand_back_at_exit)
 
-    def _finished(self) -> bool:
-        """Whether nothing runs, and all is settled or there was time enough for it."""
+    def _carrier(self, feed: Feed) -> Carrier:
+        """What ticks the queue's schedules, by the time and the news that the claims bring."""
+        from jobmill.carrier import Carrier
+
+        return Carrier(
+            feed.store,
+            boot=self._seams.clock.boot,
+            dice=self._seams.random,
+            threads=self._seams.threads,
+            alone=False,
+            rests=self._is_stopping,
+        )
+
+    def _finished(self, feed: Feed) -> bool:
+        """Whether nothing runs, and all of the feed is settled or there was time enough for it.
+
+        It does not wait for the other feeds, since nobody would wake it when they are done.
+        """
         if self._settle_until == float("inf"):
             return False
         late = self._loop.time() >= self._settle_until
-        told = all(feed.settled for feed in self._feeds)
-        if late or told:
+        if late or all(each.settled for each in self._feeds):
             self._told.set()
         if self._slots.running:
             return False
-        return late or (told and not any(feed.held for feed in self._feeds))
+        return late or (feed.settled and not feed.held)
 
     async def _tear_down(self, loops: Sequence[asyncio.Task[None]]) -> None:
         """Stop at once, as far as a loop that is being closed allows it."""
         self._slots.quiet = True
+        for run in tuple(self._slots.running):
+            # The loop cancels all that it has, also what has not begun.
+            if run.asyncio_task is not None:
+                run.asyncio_task.add_done_callback(partial(self._free, run))
         for each in loops:
             each.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
@@ -272,7 +342,7 @@ class Worker:
             if run.abandoned:
                 continue
             run.abandoned = True
-            log.warning("%s cannot be stopped; it keeps its lease", _name(run))
+            log.warning("%s cannot be stopped; it keeps its lease", _name(run), extra=run.fields)
         if not self._lingers:
             self._lingers = True
             atexit.register(self._hand_back_at_exit)
@@ -305,7 +375,7 @@ class Worker:
             store=queue.store.handle(),
             runner=runner,
             slots=self._slots,
-            names=self._names,
+            names=self.names,
             feeds=len(self._queues),
             worker=self.id,
             tokens=self._tokens,
@@ -316,50 +386,66 @@ class Worker:
         )
 
     def _start(self, feed: Feed, claim: Claim, claimed_at: float) -> None:
-        run = Run(claim, self._seams.clock, claimed_at)
+        run = Run(claim, self._seams.clock, claimed_at, feed.queue.name)
         feed.held[claim.id] = run
         if self._slots.quiet or (claim.suspect and self._slots.running):
             feed.settle(run, after_stop(claim, untried=True))
             return
-        self._slots.begin(run)
+        self._slots.begin(run, feed)
         # A context of its own: what the worker was started in is no business of the job.
         run.asyncio_task = self._loop.create_task(
             self._execute(feed, run), name=_name(run), context=Context()
         )
-        run.asyncio_task.add_done_callback(partial(self._executed, feed, run))
 
     async def _execute(self, feed: Feed, run: Run) -> None:
         claim = run.claim
+        run.entered = True
         try:
-            await self._check_lease(feed, run)
-            move = await feed.runner.run(run, partial(self._check_lease, feed, run))
+            if run.signal.aborted:
+                # Before its first step: it need not be cut, and nobody did.
+                raise asyncio.CancelledError  # noqa: TRY301  as a cut would be
+            if self._is_late(feed, run):
+                await self._check_lease(run)
+            move = await feed.runner.run(run, self._check_lease)
         except Abandoned:
             # Its thread goes on; so does its lease.
             self._end(run)
             return
         except asyncio.CancelledError:
-            move = after_stop(claim)
+            lost = run.signal.reason == "lease_lost"
+            move = None if lost else after_stop(claim, untried=not run.begun)
         except KeyboardInterrupt:
             self._interrupt()
             move = after_stop(claim)
         except BaseException as error:  # noqa: BLE001  an exit, too, is no reason to end the worker
-            log_failure(log, error, "running %s failed outside its handler", _name(run))
+            text = "running %s failed outside its handler"
+            log_failure(log, error, text, _name(run), **run.fields)
             delay = claim.policy.retry_delay
             move = after_failure(claim, failure_of(run, error), retryable=True, delay=delay)
         run.abandoned = False
         self._end(run)
         feed.settle(run, move)
 
-    def _executed(self, feed: Feed, run: Run, ended: asyncio.Task[None]) -> None:
-        """Free the slot of a run that ended in a way that `_execute` did not see."""
-        if run not in self._slots.running:
+    async def _free_lost_slots(self) -> None:
+        """Free the slots of runs that ended in a way that `_execute` did not see.
+
+        None should. But somebody may cancel an asyncio task that has not even begun, and a
+        slot that stays taken would be lost for good.
+        """
+        for run in tuple(self._slots.running):
+            if run.asyncio_task is not None and run.asyncio_task.done():
+                self._free(run, run.asyncio_task)
+
+    def _free(self, run: Run, ended: asyncio.Task[None]) -> None:
+        feed = self._slots.running.get(run)
+        if feed is None:
             return
         if ended.cancelled():
             # Cancelled before its first step.
             move = after_stop(run.claim, untried=True)
         else:
             broken = JobsError(f"the run broke off: {type(ended.exception()).__name__}")
-            log.error("%s: %s", _name(run), broken)
+            log.error("%s: %s", _name(run), broken, extra=run.fields)
             delay = run.claim.policy.retry_delay
             failure = failure_of(run, broken)
             move = after_failure(run.claim, failure, retryable=True, delay=delay)
@@ -372,12 +458,15 @@ class Worker:
             self._settle_until = self._loop.time() + LAST_SETTLE
         self._stir_waiting()
 
-    async def _check_lease(self, feed: Feed, run: Run) -> None:
+    def _is_late(self, feed: Feed, run: Run) -> bool:
+        """Whether so much time went by, as in a freeze, that the lease may not be held."""
+        return self._boot() - run.renewed > feed.queue.lease / 2
+
+    async def _check_lease(self, run: Run) -> None:
         """After a freeze, before anything of the run starts: see whether its lease is held."""
-        while not run.signal.aborted:
-            asked = self._seams.clock.boot()
-            if asked - run.renewed <= feed.queue.lease / 2:
-                return
+        feed = self._slots.running[run]
+        while not run.signal.aborted and self._is_late(feed, run):
+            asked = self._boot()
             try:
                 (beat,) = await feed.store.renew([run.lease], feed.queue.lease)
             except StoreUnavailable:
@@ -393,6 +482,9 @@ class Worker:
             # Its outcome is known; an answer about its lease comes late.
             return
         if run.signal.abort(reason):
+            if not run.begun:
+                run.cut()
+                return
             at = self._loop.time() + run.claim.policy.abort_grace
             self._deadlines.add(at, partial(self._cut, run))
 
@@ -414,9 +506,8 @@ class Worker:
             feed.wake.set()
 
     def _stir_waiting(self) -> None:
-        for feed in self._feeds:
-            if self._slots.waits(feed):
-                feed.wake.set()
+        for feed in self._slots.line:
+            feed.wake.set()
 
 
 async def _every(what: str, pause: float, step: Callable[[], Awaitable[None]]) -> None:
@@ -446,7 +537,8 @@ async def _prune(feed: Feed) -> None:
 def _report_stuck(run: Run) -> None:
     if run.cuttable:
         reason = run.signal.reason
-        log.warning("%s is stuck: it goes on %g s after %s", _name(run), STUCK_AFTER, reason)
+        text = "%s is stuck: it goes on %g s after %s"
+        log.warning(text, _name(run), STUCK_AFTER, reason, extra=run.fields)
 
 
 def _name(run: Run) -> str:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
-from jobmill import InMemoryQueue, Queue, SQLiteQueue
+from jobmill import InMemoryQueue, PostgresQueue, Queue, RedisQueue, SQLiteQueue
 from jobmill.registry import isolated
+from jobmill.stores import postgresql
+from jobmill.stores.redis import Address
+from tests.servers import emptied, emptied_postgres
 
 
 class MakeQueue(Protocol):
@@ -18,27 +22,54 @@ class MakeQueue(Protocol):
     def __call__(self, **options: Any) -> Queue: ...
 
 
-def memory(place: Path, **options: Any) -> Queue:
-    return InMemoryQueue(memory=str(place), **options)
+OpenQueue = Callable[..., Queue]
 
 
-def sqlite(place: Path, **options: Any) -> Queue:
-    return SQLiteQueue(place / "jobs.db", **options)
+def memory(request: pytest.FixtureRequest, place: Path) -> OpenQueue:
+    return partial(InMemoryQueue, memory=str(place))
+
+
+def sqlite(request: pytest.FixtureRequest, place: Path) -> OpenQueue:
+    return partial(SQLiteQueue, place / "jobs.db")
+
+
+def redis(request: pytest.FixtureRequest, place: Path) -> OpenQueue:
+    address: Address = emptied(request.getfixturevalue("redis_address"))
+    return partial(RedisQueue, str(address))
+
+
+def postgres(request: pytest.FixtureRequest, place: Path) -> OpenQueue:
+    address: postgresql.Address = emptied_postgres(request.getfixturevalue("postgres_address"))
+    return partial(
+        PostgresQueue,
+        host=address.host,
+        port=address.port,
+        username=address.username,
+        password=address.password,
+        database=address.database,
+    )
 
 
 STORES = [
     pytest.param(memory, marks=pytest.mark.store("memory"), id="memory"),
     pytest.param(sqlite, marks=pytest.mark.store("sqlite"), id="sqlite"),
+    pytest.param(redis, marks=pytest.mark.store("redis"), id="redis"),
+    pytest.param(postgres, marks=pytest.mark.store("postgresql"), id="postgresql"),
 ]
 
 
 @pytest.fixture(params=STORES)
-async def make_queue(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MakeQueue]:
-    open_queue: Callable[..., Queue] = request.param
+def open_queue(request: pytest.FixtureRequest, tmp_path: Path) -> OpenQueue:
+    opener: OpenQueue = request.param(request, tmp_path)
+    return opener
+
+
+@pytest.fixture
+async def make_queue(open_queue: OpenQueue) -> AsyncIterator[MakeQueue]:
     made: list[Queue] = []
 
     def make(**options: Any) -> Queue:
-        made.append(open_queue(tmp_path, **options))
+        made.append(open_queue(**options))
         return made[-1]
 
     yield make

@@ -15,8 +15,15 @@ from pathlib import Path
 
 import pytest
 
+from jobmill.stores import postgresql
+from tests.servers import emptied_postgres
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SERVED = "postgresql.md"
+"""The page whose blocks work on a server."""
+FOLLOWED = ROOT / "docs" / "tutorial.md"
+"""Its blocks are files and commands: tests/integrations/test_following.py does what it says."""
 
 _PYTHON = re.compile(
     r"^```python\n(.*?)^```\n(?:\n?```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE
@@ -53,9 +60,36 @@ def blocks_of(page: Path) -> list[tuple[int, str, str | None]]:
     ]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
+def on(address: postgresql.Address, block: str) -> str:
+    """The block, on that server in the place of the one it names."""
+    login = address.username if not address.password else f"{address.username}:{address.password}"
+    return block.replace(
+        "//localhost/app", f"//{login}@{address.host}:{address.port}/{address.database}"
+    )
+
+
+def runnable(page: Path, request: pytest.FixtureRequest) -> list[tuple[int, str, str | None]]:
+    """The blocks of the page. One page finds an empty server."""
     blocks = blocks_of(page)
+    if page.name != SERVED:
+        return blocks
+    address = emptied_postgres(request.getfixturevalue("postgres_address"))
+    return [(line, on(address, block), expected) for line, block, expected in blocks]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.store("postgresql")] if page.name == SERVED else [])
+        for page in PAGES
+        if "```" in page.read_text() and page != FOLLOWED
+    ],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_the_python_of_a_page_runs(
+    page: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    blocks = runnable(page, request)
     languages = _FENCE.findall(page.read_text())
     assert len(blocks) == languages.count("python")
     assert set(languages) <= {"python", "text", "sh", "sql"}

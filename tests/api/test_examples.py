@@ -53,6 +53,15 @@ def test_cpu_bound_work_runs_in_children_and_is_killed_by_its_timeout(tmp_path: 
     ]
 
 
+def test_the_night_in_new_york_fires_once_where_its_clocks_go_back(tmp_path: Path) -> None:
+    told = output("new_york.py", tmp_path)
+    assert "nightly ran at 2026-11-01T01:30:00-04:00, 01 Nov 05:30 UTC\n" in told
+    assert "nightly ran at 2026-11-02T01:30:00-05:00, 02 Nov 06:30 UTC\n" in told
+    assert told.count("nightly ran") == 2
+    assert "2026-11-01T01:30:00-04:00 and 2026-11-01T01:30:00-05:00" in told
+    assert told.count("ok: ") == 5
+
+
 @pytest.mark.parametrize("given", [(), ("emails.db",)])
 def test_the_email_queue_retries_and_goes_on_in_a_second_process(
     tmp_path: Path, given: tuple[str, ...]
@@ -64,7 +73,9 @@ def test_the_email_queue_retries_and_goes_on_in_a_second_process(
     assert told.count("to ada@example.com: 'A reminder': Dear Ada") == 1
     assert told.count("to alan@example.com: 'News': Dear Alan") == 1
     assert told.count("'Welcome': Dear") == 2
-    assert told.count("   ok: ") == 7
+    assert told.count("   ok: ") == 11
+    assert told.count("to ada@example.com: 'Daily digest': Dear Ada") == 1
+    assert "the next one is due at 08:00 in New York" in told
     assert told.endswith("each once, by two processes with one file between them.\n")
     assert (tmp_path / "emails.db").exists() == bool(given)
 

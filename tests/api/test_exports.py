@@ -7,7 +7,8 @@ import jobmill
 
 PUBLIC = {
     *("define_job", "job", "JobDefinition", "Call", "JobContext", "JobOptions", "JobHooks"),
-    *("AbortSignal", "current_context", "create_queue", "Queue", "InMemoryQueue", "SQLiteQueue"),
+    *("AbortSignal", "current_context", "create_queue", "Queue", "InMemoryQueue"),
+    *("SQLiteQueue", "RedisQueue", "PostgresQueue"),
     *("JobHandle", "JobInfo", "JobPage", "JobError", "QueueStats", "Worker", "JobHandler"),
     *("JobMiddleware", "EnqueueOptions", "compose_middleware", "create_validation_middleware"),
     *("create_logging_middleware", "create_rate_limit_middleware", "create_retry_middleware"),
@@ -15,7 +16,8 @@ PUBLIC = {
     *("JobsError", "ConfigError", "CronError", "DefinitionError", "PayloadError"),
     *("PayloadTooLarge", "DuplicateJob", "JobNotFound", "UnknownJob", "JobFailed"),
     *("JobCancelled", "JobTimeout", "LeaseLost", "StoreError", "StoreUnavailable"),
-    *("SchemaMismatch", "Unsupported"),
+    *("SchemaMismatch", "Unsupported", "CronExpression", "CronPatterns", "Timezones"),
+    *("Scheduler", "Schedule", "Monitor", "JobMetrics", "SystemHealth"),
 }
 
 

@@ -78,7 +78,12 @@ def test_the_guards_catch_what_they_are_there_for(tmp_path: Path) -> None:
         capture_output=True,
         check=False,
         cwd=tmp_path,
-        env=os.environ | {"HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path), "JOBMILL_SOAK": ""},
+        env=os.environ
+        | {
+            "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path),
+            "JOBMILL_SOAK": "",
+            "JOBMILL_TEST_STORES": "",
+        },
         text=True,
         timeout=50,
     )

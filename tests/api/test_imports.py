@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import metadata
 from importlib.resources import files
 
 import pytest
+
+from jobmill.version import VERSION
 
 HEAVY = {
     "asyncpg",
@@ -42,6 +45,13 @@ def test_importing_jobmill_loads_nothing_heavy() -> None:
     assert loaded & HEAVY == set()
 
 
+def test_what_only_schedules_need_is_loaded_at_its_first_use() -> None:
+    engine = {"jobmill.cron", "jobmill.cronrule", "jobmill.walltime", "zoneinfo"}
+    assert modules_after("import jobmill") & engine == set()
+    first_use = "import jobmill; jobmill.CronExpression('* * * * *')"
+    assert modules_after(first_use) & engine == engine - {"zoneinfo"}
+
+
 @pytest.mark.parametrize("name", ["multiprocessing", "pydantic", "sqlite3"])
 def test_a_heavy_import_would_be_seen(name: str) -> None:
     assert name in modules_after(f"import {name}") & HEAVY
@@ -49,3 +59,7 @@ def test_a_heavy_import_would_be_seen(name: str) -> None:
 
 def test_the_package_says_that_it_is_typed() -> None:
     assert files("jobmill").joinpath("py.typed").is_file()
+
+
+def test_the_package_says_which_release_it_is() -> None:
+    assert metadata.version("jobmill") == VERSION

@@ -96,7 +96,7 @@ async def test_a_running_job_that_is_cancelled_raises_with_the_reason(working: Q
     handle = await working.enqueue(hold)
     await runs(handle)
     assert await handle.cancel("stop it")
-    assert await handle.cancel("again")
+    await handle.cancel("again")  # whether it has ended by now or not, it is too late to say why
     with pytest.raises(JobCancelled) as cancelled:
         await handle.result(SOON)
     assert cancelled.value.reason == "stop it"

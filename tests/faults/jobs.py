@@ -10,10 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobmill import JobContext, JobOptions, current_context, define_job, job
+from jobmill import (
+    Cancel,
+    JobContext,
+    JobHooks,
+    JobOptions,
+    create_rate_limit_middleware,
+    current_context,
+    define_job,
+    job,
+)
 from tests.faults.witness import What, say
 
 _LOOK = 0.01
+_BLOCK = 10_000_000
+MOST = 500_000_000
+"""Bytes of memory that a job here takes at the most; the machine has others to serve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +84,6 @@ async def grip(ctx: JobContext[Gate]) -> int:
     return os.getpid()
 
 
-@define_job(name="faults.block")
-async def block(ctx: JobContext[Work]) -> int:
-    """Block the event loop for a while."""
-    _say("start", ctx)
-    time.sleep(ctx.payload.seconds)  # noqa: ASYNC251  blocking is the fault
-    _say("end", ctx)
-    return os.getpid()
-
-
 @define_job(name="faults.leave", options=JobOptions(max_lapses=3))
 async def leave(ctx: JobContext[Work]) -> None:
     """End the worker's process."""
@@ -119,3 +122,94 @@ def cling(ctx: JobContext[Gate]) -> int:
         time.sleep(_LOOK)
     _say("end", ctx)
     return os.getpid()
+
+
+@define_job(name="faults.overstay", timeout=0.3, abort_grace=0.1, retries=0)
+def overstay(ctx: JobContext[Gate]) -> int:
+    """Run in a thread until the gate opens, deaf to its timeout."""
+    _say("start", ctx)
+    while not ctx.payload.is_open():
+        time.sleep(_LOOK)
+    _say("end", ctx)
+    return os.getpid()
+
+
+@define_job(name="faults.swallow", abort_grace=0.1, retries=0)
+async def swallow(ctx: JobContext[Gate]) -> int:
+    """Swallow every cancellation until the gate opens, and return as if all were well."""
+    _say("start", ctx)
+    while not ctx.payload.is_open():
+        try:
+            await asyncio.sleep(_LOOK)
+        except asyncio.CancelledError:
+            _say("told", ctx)
+    _say("end", ctx)
+    return os.getpid()
+
+
+@define_job(name="faults.hoard", retries=1, retry_delay=0.0)
+async def hoard(ctx: JobContext[Work]) -> None:
+    """Take memory until there is no more, or so much that whoever watches must have seen it."""
+    _say("start", ctx)
+    taken: list[bytes] = []
+    while True:
+        if len(taken) < MOST // _BLOCK:
+            taken.append(b"x" * _BLOCK)
+        await asyncio.sleep(ctx.payload.seconds)
+
+
+def _raise(*args: Any) -> None:
+    raise RuntimeError("a hook that raises")
+
+
+@define_job(
+    name="faults.hooked",
+    retries=1,
+    retry_delay=0.0,
+    hooks=JobHooks(
+        after_run=_raise, on_error=_raise, on_retry=_raise, on_progress=_raise, on_finally=_raise
+    ),
+)
+async def hooked(ctx: JobContext[str]) -> object:
+    """Fail once; then give a result that cannot be encoded, or one that can."""
+    _say("start", ctx)
+    await ctx.update_progress(50.0)
+    if ctx.attempt == 1:
+        raise ValueError("a failed attempt")
+    return object() if ctx.payload == "unsayable" else "fine"
+
+
+@define_job(name="faults.echo")
+async def echo(ctx: JobContext[Any]) -> Any:
+    """Give back what it was given."""
+    return ctx.payload
+
+
+@define_job(name="faults.mixed", retries=1, retry_delay=0.0)
+async def mixed(ctx: JobContext[str]) -> None:
+    """End as the payload says."""
+    match ctx.payload:
+        case "cancel":
+            raise Cancel("as it was told")
+        case "fail":
+            raise ValueError("as it was told")
+        case "retry" if ctx.attempt == 1:
+            raise ValueError("once, as it was told")
+        case _:
+            pass
+
+
+LIMIT = 15
+"""Starts of `limited` in a second."""
+
+
+@define_job(
+    name="faults.limited",
+    retry_delay=0.0,
+    middleware=create_rate_limit_middleware(max_per_second=LIMIT),
+)
+async def limited(ctx: JobContext[Work]) -> None:
+    """Start seldom."""
+    _say("start", ctx)
+    await asyncio.sleep(ctx.payload.seconds)
+    _say("end", ctx)

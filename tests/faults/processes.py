@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 import pytest
 
-from tests.faults import producer_app, worker_app
+from tests.faults import monitor_app, producer_app, scheduler_app, worker_app
+from tests.faults.clocks import WrongClock
+from tests.faults.nursery import ROOT, Birth, Forked, Nursery
 from tests.faults.witness import VARIABLE, Witness
 
 T = TypeVar("T")
 
-ROOT = Path(__file__).parents[2]
 PATIENCE = 40.0
 """Seconds for what takes less than one on an idle machine."""
 
@@ -49,20 +52,41 @@ async def comes_true(look: Callable[[], Awaitable[T]], what: str, *, within: flo
         await asyncio.sleep(0.02)
 
 
+@functools.cache
+def nursery() -> Nursery:
+    """That of this process."""
+    return Nursery()
+
+
 class Process:
     """A child process, and what it has written to its stderr."""
 
-    def __init__(self, module: str, settings: object, witness: Path, log: Path) -> None:
+    def __init__(
+        self,
+        module: str,
+        settings: object,
+        witness: Path,
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`environment`: what the program's loader has to see, so that it is started by itself."""
         self._log = log
-        with log.open("wb") as stderr:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", module, msgspec.json.encode(settings).decode()],
-                cwd=ROOT,
-                env={**os.environ, VARIABLE: str(witness), "PYTHONUNBUFFERED": "1"},
-                stdin=subprocess.DEVNULL,
-                stdout=stderr,
-                stderr=stderr,
-            )
+        told = msgspec.json.encode(settings).decode()
+        log.touch()
+        self._process: Forked | subprocess.Popen[bytes]
+        if environment is None and sys.platform == "linux":
+            self._process = nursery().birth(Birth(module, told, str(log), {VARIABLE: str(witness)}))
+        else:
+            more = {VARIABLE: str(witness), "PYTHONUNBUFFERED": "1", **(environment or {})}
+            with log.open("wb") as stderr:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", module, told],
+                    cwd=ROOT,
+                    env={**os.environ, **more},
+                    stdin=subprocess.DEVNULL,
+                    stdout=stderr,
+                    stderr=stderr,
+                )
         self.pid = self._process.pid
 
     @property
@@ -77,6 +101,21 @@ class Process:
     @property
     def log(self) -> str:
         return self._log.read_text(errors="replace")
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the machine's memory that it has; 0 where it is gone."""
+        pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1] if self.alive else 0
+        return int(pages) * resource.getpagesize()
+
+    @property
+    def ports(self) -> set[int]:
+        """Those on its own side of its TCP connections."""
+        links = [str(each.readlink()) for each in Path(f"/proc/{self.pid}/fd").iterdir()]
+        sockets = {link[8:-1] for link in links if link.startswith("socket:[")}
+        lines = Path(f"/proc/{self.pid}/net/tcp").read_text().splitlines()[1:]
+        fields = [line.split() for line in lines]
+        return {int(each[1].partition(":")[2], 16) for each in fields if each[9] in sockets}
 
     def send(self, number: signal.Signals) -> None:
         """Send the signal; a process that has ended was reaped, so that no other is meant."""
@@ -124,10 +163,17 @@ class Processes:
         failpoint: worker_app.Failpoint | None = None,
         gate: Path | None = None,
         user: int | None = None,
+        memory: int | None = None,
+        release: worker_app.Release = "now",
+        stuck_after: float = 10.0,
+        tells_slots: bool = False,
+        queue: str = "default",
+        url: str | None = None,
+        clock: WrongClock | None = None,
     ) -> Process:
-        """Start a worker."""
+        """Start a worker; `url` leads it to the store by another way."""
         settings = worker_app.Settings(
-            url=self._url,
+            url=url or self._url,
             lease=lease,
             concurrency=concurrency,
             poll_interval=poll_interval,
@@ -136,8 +182,13 @@ class Processes:
             failpoint=failpoint,
             gate="" if gate is None else str(gate),
             user=user,
+            memory=memory,
+            release=release,
+            stuck_after=stuck_after,
+            tells_slots=tells_slots,
+            queue=queue,
         )
-        return self._start(worker_app.__name__, settings)
+        return self._start(worker_app.__name__, settings, clock)
 
     def producer(
         self,
@@ -150,11 +201,15 @@ class Processes:
         job_id: str | None = None,
         delay: float | None = None,
         start: Path | None = None,
+        stop: Path | None = None,
+        pause: float = 0.0,
         dies: bool = False,
+        url: str | None = None,
+        clock: WrongClock | None = None,
     ) -> Process:
         """Start a program that enqueues."""
         settings = producer_app.Settings(
-            url=self._url,
+            url=url or self._url,
             answers=str(answers),
             count=count,
             together=together,
@@ -163,13 +218,26 @@ class Processes:
             job_id=job_id,
             delay=delay,
             start="" if start is None else str(start),
+            stop="" if stop is None else str(stop),
+            pause=pause,
             dies=dies,
         )
-        return self._start(producer_app.__name__, settings)
+        return self._start(producer_app.__name__, settings, clock)
 
-    def _start(self, module: str, settings: object) -> Process:
+    def scheduler(self, *, clock: WrongClock | None = None, **told: Any) -> Process:
+        """Start a worker that has a schedule; `told` are the rest of its settings."""
+        settings = scheduler_app.Settings(url=self._url, **told)
+        return self._start(scheduler_app.__name__, settings, clock)
+
+    def monitor(self, name: str) -> Process:
+        """Start a program that listens to what ends."""
+        settings = monitor_app.Settings(url=self._url, name=name)
+        return self._start(monitor_app.__name__, settings)
+
+    def _start(self, module: str, settings: object, clock: WrongClock | None = None) -> Process:
         log = self._folder / f"process-{len(self._started)}.log"
-        process = Process(module, settings, self.witness.path, log)
+        environment = None if clock is None else clock.environment
+        process = Process(module, settings, self.witness.path, log, environment)
         self._started.append(process)
         return process
 

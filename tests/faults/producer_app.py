@@ -14,7 +14,7 @@ import msgspec
 from jobmill import StoreUnavailable, create_queue
 from jobmill.options import EnqueueOptions
 from tests.faults.jobs import Work, work
-from tests.faults.worker_app import die_with_parent
+from tests.faults.worker_app import prepare
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +31,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     delay: float | None = None
     start: str = ""
     """A file for whose coming it waits, so that many begin at once."""
+    stop: str = ""
+    """A file at whose coming it ends."""
+    pause: float = 0.0
+    """Seconds between two turns."""
     dies: bool = False
     """Whether it is killed after its last answer."""
 
@@ -81,13 +85,16 @@ async def produce(settings: Settings) -> None:
         while settings.start and not Path(settings.start).exists():  # noqa: ASYNC240
             time.sleep(0.001)  # noqa: ASYNC251  all begin at once, as nearly as it goes
         for _ in range(0, settings.count, settings.together):
+            if settings.stop and Path(settings.stop).exists():  # noqa: ASYNC240
+                break
+            await asyncio.sleep(settings.pause)
             await asyncio.gather(*(one() for _ in range(settings.together)))
         if settings.dies:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main() -> None:
-    die_with_parent()
+    prepare()
     asyncio.run(produce(msgspec.json.decode(sys.argv[1], type=Settings)))
 
 

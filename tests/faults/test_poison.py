@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 
 from jobmill import JobDefinition, JobFailed, JobHandle, Queue
-from tests.faults.jobs import Work, crash, crash_child, leave, leave_child, work
+from tests.faults.checked import assert_invariants
+from tests.faults.jobs import MOST, Work, crash, crash_child, hoard, leave, leave_child, work
 from tests.faults.processes import Process, Processes, comes_true
 from tests.faults.witness import Witness
 
 MAX_LAPSES = 3
+TOO_MUCH = MOST * 4 // 5
+"""Bytes of memory."""
 
 
 @pytest.mark.timeout(120)
@@ -46,6 +49,7 @@ async def test_poison_fails_and_spares_its_neighbours(
         innocent_info = await each.info()
         assert (innocent_info.status, innocent_info.attempts) == ("completed", 1)
         assert innocent_info.lapses <= 1, "it ran beside a suspect"
+    await assert_invariants(queue, witness, [each.id for each in (bad, *innocent)])
 
 
 @pytest.mark.timeout(120)
@@ -69,3 +73,50 @@ async def test_the_death_of_a_child_process_is_a_failed_attempt(
     assert await (await queue.enqueue(work, Work())).result(timeout=40) == worker.pid
     assert worker.alive
     print(info.errors[-1].type, info.errors[-1].message)
+
+
+@pytest.mark.timeout(120)
+async def test_a_job_that_eats_all_memory_fails_as_poison_and_spares_its_neighbours(
+    queue: Queue, processes: Processes, witness: Witness
+) -> None:
+    """As the system has it: it ends the process with -9 that has taken too much."""
+    bad = await queue.enqueue(hoard, Work(seconds=0.005))
+    innocent = [await queue.enqueue(work, Work(seconds=0.1)) for _ in range(10)]
+    workers = [processes.worker(), processes.worker()]
+    dead: list[Process] = []
+
+    async def all_ended() -> bool:
+        for n, each in enumerate(workers):
+            if each.memory > TOO_MUCH:
+                each.kill()
+                dead.append(each)
+                workers[n] = processes.worker()
+        stats = await queue.stats()
+        return stats.completed + stats.failed == len(innocent) + 1
+
+    await comes_true(all_ended, "all ended", within=90)
+    info = await bad.info()
+    assert info.error is not None
+    assert (info.status, info.lapses, info.error.type) == ("failed", MAX_LAPSES, "LeaseLost")
+    assert len(witness.of("start", job=bad.id)) == len(dead) == MAX_LAPSES
+    for each in innocent:
+        innocent_info = await each.info()
+        assert (innocent_info.status, innocent_info.attempts) == ("completed", 1)
+        assert innocent_info.lapses <= 1, "it ran beside a suspect"
+    await assert_invariants(queue, witness, [each.id for each in (bad, *innocent)])
+
+
+async def test_a_job_that_is_refused_memory_fails_its_attempts_only(
+    queue: Queue, processes: Processes, witness: Witness
+) -> None:
+    worker = processes.worker(memory=TOO_MUCH, lease=5.0)
+    innocent = [await queue.enqueue(work, Work(seconds=0.2)) for _ in range(4)]
+    bad = await queue.enqueue(hoard, Work())
+    with pytest.raises(JobFailed):
+        await bad.result(timeout=40)
+    info = await bad.info()
+    assert [error.type for error in info.errors] == ["MemoryError", "MemoryError"]
+    assert (info.attempts, info.lapses) == (2, 0)
+    for each in innocent:
+        assert await each.result(timeout=40) == worker.pid
+    assert await (await queue.enqueue(work, Work())).result(timeout=40) == worker.pid

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import shutil
 import sqlite3
+import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -16,13 +18,22 @@ from pathlib import Path
 import pytest
 
 from jobmill import Queue, StoreUnavailable, create_queue
-from tests.faults.conftest import SQLitePlace
+from tests.faults.checked import assert_invariants
 from tests.faults.jobs import Gate, Work, hold, work
+from tests.faults.places import SQLitePlace
 from tests.faults.processes import Process, Processes, comes_true, eventually
 from tests.faults.producer_app import read_answers
 from tests.faults.witness import Witness
 
+pytestmark = pytest.mark.store("sqlite")
+
 NOBODY = 65534
+
+
+@pytest.fixture
+def place() -> Iterator[SQLitePlace]:
+    with SQLitePlace.made() as made:
+        yield made
 
 
 @contextlib.contextmanager
@@ -95,6 +106,59 @@ async def test_a_worker_outlasts_a_full_disk(
     assert await (await queue.enqueue(work, Work())).result(timeout=40) == worker.pid
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, that is soon full."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "jobmill", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
+        # What follows for a worker and a producer is seen by the limits of the other tests, too.
+        pytest.skip("file systems cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+async def test_a_file_system_without_space_holds_up_and_loses_nothing(
+    small_disk: Path, tmp_path: Path, witness: Witness, gate: Gate
+) -> None:
+    place, ballast = SQLitePlace(small_disk), small_disk / "ballast"
+    with Processes(place.url, tmp_path, witness) as processes:
+        async with create_queue(place.url, poll_interval=0.2) as queue:
+            worker = processes.worker(lease=30.0)
+            handle = await queue.enqueue(hold, gate)
+            await eventually(lambda: witness.of("start", job=handle.id), "the start")
+            # What the journal has room for is used up, then the disk.
+            with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+                while True:
+                    file.write(b"x" * 4_096)
+            named: Sequence[str] = ()
+            refused, accepted = "", [handle]
+            for n in range(1_000):
+                try:
+                    made = await queue.enqueue(work, Work(ballast="x" * 2_000), job_id=f"j{n}")
+                    accepted.append(made)
+                except StoreUnavailable as error:
+                    named, refused = error.job_ids, str(error)
+                    break
+            assert "space" in refused
+            assert list(named) == [f"j{len(accepted) - 1}"]
+            gate.open()
+            await eventually(lambda: witness.of("end", job=handle.id), "the end")
+            await eventually(partial(_is_in_trouble, worker), "the worker's trouble")
+            ballast.unlink()
+            for each in accepted:
+                assert await each.result(timeout=40) == worker.pid
+            await assert_invariants(queue, witness, [each.id for each in accepted])
+            assert set(witness.starts().values()) == {1}
+            assert {info.id for info in (await queue.list_jobs(limit=1_000)).jobs} == {
+                each.id for each in accepted
+            }
+            assert worker.alive
+        with closing(sqlite3.connect(place.path)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
 async def test_enqueue_never_lies_on_a_full_disk(
     queue: Queue, processes: Processes, tmp_path: Path
 ) -> None:
@@ -117,7 +181,6 @@ async def test_enqueue_never_lies_on_a_full_disk(
     assert not resent.deduplicated
 
 
-@pytest.mark.store("sqlite")
 async def test_a_read_only_file_is_a_clear_error_and_loses_nothing() -> None:
     # Not in pytest's folder: each start of pytest bars it to the user "nobody".
     with tempfile.TemporaryDirectory() as name:

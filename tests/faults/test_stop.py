@@ -15,22 +15,19 @@ from tests.faults.witness import Witness
 LEASE = 30.0
 """So long that nothing here lapses: what is pending again was handed back."""
 
-by_signal = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-
 
 async def _assert_untouched(handle: JobHandle[int]) -> None:
     info = await handle.info()
     assert (info.status, info.attempts, info.lapses) == ("pending", 0, 0)
 
 
-@by_signal
 async def test_a_stop_waits_for_running_jobs_and_claims_no_more(
-    queue: Queue, processes: Processes, witness: Witness, gate: Gate, number: signal.Signals
+    queue: Queue, processes: Processes, witness: Witness, gate: Gate
 ) -> None:
     worker = processes.worker(lease=LEASE)
     running = [await queue.enqueue(hold, gate) for _ in range(3)]
     await eventually(lambda: len(witness.of("start")) == 3, "three starts")
-    worker.send(number)
+    worker.send(signal.SIGTERM)
     # A signal that came before a job is acted upon before it: it wakes the loop.
     late: list[JobHandle[int]] = []
 
@@ -57,7 +54,7 @@ async def test_a_stop_waits_for_running_jobs_and_claims_no_more(
     assert last.result == other.pid
 
 
-@by_signal
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_stop_hands_back_what_does_not_end_in_time(
     queue: Queue, processes: Processes, witness: Witness, gate: Gate, number: signal.Signals
 ) -> None:
@@ -94,15 +91,14 @@ async def test_a_keyboard_interrupt_without_handlers_hands_back(
     await _assert_untouched(handle)
 
 
-@by_signal
 async def test_a_stop_during_start_up_is_heard(
-    queue: Queue, processes: Processes, witness: Witness, tmp_path: Path, number: signal.Signals
+    queue: Queue, processes: Processes, witness: Witness, tmp_path: Path
 ) -> None:
     handle = await queue.enqueue(work, Work())
     way = tmp_path / "open"
     worker = processes.worker(lease=LEASE, failpoint="opening", gate=way)
     await eventually(lambda: witness.of("opening", pid=worker.pid), "the start-up")
-    worker.send(number)
+    worker.send(signal.SIGTERM)
     worker.send(signal.SIGCONT)
     way.touch()
     assert await worker.ends() == 0

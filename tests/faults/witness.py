@@ -6,18 +6,21 @@ import os
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
+
+from jobmill.testing.eventlog import Begins, Ends, Event
 
 VARIABLE = "JOBMILL_TEST_WITNESS"
 """The environment variable that leads a process to its witness file."""
 
-What = Literal["ready", "opening", "start", "end", "told"]
+What = Literal["ready", "opening", "held", "slot", "start", "end", "told", "heard"]
 
 
 class Line(msgspec.Struct, frozen=True):
-    """`at` is read from a clock that all processes of the machine share."""
+    """`at` is read from a clock that all processes of the machine share, `wall` from the one
+    that says what time it is."""
 
     what: What
     pid: int
@@ -25,11 +28,12 @@ class Line(msgspec.Struct, frozen=True):
     job: str = ""
     attempt: int = 0
     note: str = ""
+    wall: float = 0.0
 
 
 def say(what: What, job: str = "", attempt: int = 0, note: str = "") -> None:
     """Append a line; whole, whatever other processes append, and there if killed after it."""
-    line = Line(what, os.getpid(), time.monotonic(), job, attempt, note)
+    line = Line(what, os.getpid(), time.monotonic(), job, attempt, note, time.time())
     file = os.open(os.environ[VARIABLE], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         os.write(file, msgspec.json.encode(line) + b"\n")
@@ -63,6 +67,19 @@ class Witness:
             for line in self.lines
             if line.what == what and job in {None, line.job} and pid in {None, line.pid}
         ]
+
+    @property
+    def events(self) -> list[Event]:
+        """What handlers told of themselves, as the checker of runs reads it."""
+        events: list[Event] = []
+        for line in self.lines:
+            told: dict[str, Any] = {"at": line.wall, "boot": line.at, "by": str(line.pid)}
+            told |= {"job_id": line.job, "attempt": line.attempt}
+            if line.what == "start":
+                events.append(Begins(**told))
+            elif line.what == "end":
+                events.append(Ends(**told, how=line.note))
+        return events
 
     def starts(self) -> Counter[str]:
         """How often each job was started."""

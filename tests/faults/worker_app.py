@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import importlib
 import logging
 import os
+import resource
+import select
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+import jobmill.worker
 import tests.faults.jobs  # noqa: F401  defines the jobs
-from jobmill import Queue, Worker, create_queue
+from jobmill import JobContext, Queue, Worker, create_queue
 from jobmill.states import Move
 from jobmill.store import Claimed, Moved, Store, Want
 from tests.faults.witness import say
 
-Failpoint = Literal["opening", "claimed", "frozen", "done", "settled"]
+Release = Literal["before", "now"]
+"""Which of two releases of the program it is: the one before knows fewer jobs."""
+
+Failpoint = Literal["opening", "claimed", "held", "done", "settled"]
 """Where the process is hit: in start-up; after the claim of a job and before its start, by a
-kill or by a freeze; after a job is done and before it is settled; after it is settled, before
+kill, or held there; after a job is done and before it is settled; after it is settled, before
 the worker knows."""
 
 
@@ -30,6 +38,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What one worker process is told."""
 
     url: str
+    queue: str = "default"
     lease: float = 1.0
     concurrency: int = 5
     poll_interval: float = 0.2
@@ -37,20 +46,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     handles_signals: bool = True
     failpoint: Failpoint | None = None
     gate: str = ""
-    """A file for whose coming "opening" waits."""
+    """A file for whose coming "opening" and "held" wait."""
     user: int | None = None
+    memory: int | None = None
+    """Bytes of memory that the process may have, over what it has at its start."""
+    release: Release = "now"
+    stuck_after: float = 10.0
+    tells_slots: bool = False
+    """Whether it tells of each start that a rate limit granted, and when it had asked."""
 
 
 async def serve(settings: Settings) -> None:
     """Run a worker until it is told to stop."""
     queue = create_queue(
         settings.url,
+        name=settings.queue,
         lease=settings.lease,
         concurrency=settings.concurrency,
         poll_interval=settings.poll_interval,
     )
     if settings.failpoint is not None:
         arm(queue, settings.failpoint, settings.gate)
+    if settings.tells_slots:
+        tell_slots(queue)
     worker = Worker(queue)
     if not settings.handles_signals:
         say("ready")
@@ -72,6 +90,20 @@ async def serve(settings: Settings) -> None:
     if running.done():
         await running
     await asyncio.gather(*stops)
+
+
+def tell_slots(queue: Queue) -> None:
+    """Tell of each start that a rate limit grants: it was recorded between asking and telling."""
+    reserve = queue.reserve
+
+    async def told(ctx: JobContext[Any], *rest: Any) -> float:
+        asked = time.monotonic()
+        seconds = await reserve(ctx, *rest)
+        if not seconds:
+            say("slot", ctx.job_id, ctx.attempt, repr(asked))
+        return seconds
+
+    vars(queue)["reserve"] = told
 
 
 def arm(queue: Queue, failpoint: Failpoint, gate: str) -> None:
@@ -97,8 +129,10 @@ def arm(queue: Queue, failpoint: Failpoint, gate: str) -> None:
             self._after(settle)
             if claimed.claims and failpoint == "claimed":
                 os.kill(os.getpid(), signal.SIGKILL)
-            if claimed.claims and failpoint == "frozen":
-                os.kill(os.getpid(), signal.SIGSTOP)
+            if claimed.claims and failpoint == "held":
+                say("held")
+                while not Path(gate).exists():  # noqa: ASYNC240
+                    time.sleep(0.01)  # noqa: ASYNC251  the loop is held with it
             return claimed
 
         async def move(self, moves: Sequence[Move], **rest: Any) -> list[Moved]:
@@ -119,8 +153,15 @@ def arm(queue: Queue, failpoint: Failpoint, gate: str) -> None:
     store.__class__ = Failing
 
 
-def die_with_parent() -> None:
-    """Let no process outlive the tests, not even a frozen one."""
+def prepare() -> None:
+    """What each of these programs does first.
+
+    No process outlives the tests, not even a frozen one. Where the clock is a wrong one, a sleep
+    is of the length that it is asked for: Python names the instant of its end by the monotonic
+    clock, which libfaketime takes for one of the wall clock.
+    """
+    if "FAKETIME_TIMESTAMP_FILE" in os.environ:
+        vars(time)["sleep"] = lambda seconds: select.select([], [], [], seconds)
     if sys.platform == "linux":
         set_death_signal = 1
         ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
@@ -134,11 +175,22 @@ def give_up_root(user: int | None) -> None:
         os.setuid(user)
 
 
+def limit_memory(more: int | None) -> None:
+    """Let the process have so much more memory than it has now."""
+    if more is not None:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + more
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
 def main() -> None:
-    die_with_parent()
+    prepare()
     logging.basicConfig(level=logging.INFO, format="%(name)s %(levelname)s %(message)s")
     settings = msgspec.json.decode(sys.argv[1], type=Settings)
     give_up_root(settings.user)
+    limit_memory(settings.memory)
+    vars(jobmill.worker)["STUCK_AFTER"] = settings.stuck_after
+    importlib.import_module(f"tests.faults.release_{settings.release}")
     asyncio.run(serve(settings))
 
 

@@ -10,10 +10,11 @@ import pytest
 
 from jobmill.clock import Clock
 from jobmill.store import Store
+from jobmill.stores import postgresql
 from jobmill.stores.memory import MemoryStore
 from jobmill.stores.redis import Address, RedisStore
 from jobmill.stores.sqlite import SQLiteStore
-from tests.servers import emptied
+from tests.servers import cleared, emptied
 
 pytest.register_assert_rewrite("jobmill.testing.contract")
 
@@ -50,10 +51,22 @@ def redis(request: pytest.FixtureRequest) -> Opener:
     return opened
 
 
+def postgres(request: pytest.FixtureRequest) -> Opener:
+    address: postgresql.Address = request.getfixturevalue("postgres_address")
+
+    async def opened(folder: Path, clock: Clock) -> Store:
+        store = postgresql.PostgresStore(await cleared(address))
+        await store.open()
+        return store
+
+    return opened
+
+
 STORES: Final[dict[str, Maker]] = {
     "memory": memory,
     "sqlite": sqlite,
     "redis": redis,
+    "postgresql": postgres,
 }
 
 

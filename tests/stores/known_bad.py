@@ -12,6 +12,8 @@ from jobmill.clock import Clock
 from jobmill.limits import Window, longest
 from jobmill.states import ENDED, NEEDS_TOKEN, Move, Rule, State
 from jobmill.store import (
+    ENDS,
+    JOBS,
     Added,
     Beat,
     Claimed,
@@ -415,6 +417,45 @@ class ReusesVersions(BadStore):
         return await super().write(space, key, value, version=version, now=now)
 
     by = ("test_a_version_changes_with_each_write_and_never_comes_again",)
+
+
+class DeafToRetries(BadStore):
+    """Whoever follows the list of ends is not told of a retry."""
+
+    def _tell(self, contents: Contents) -> None:
+        if contents.ledger.events(None, 1)[-1:] and (
+            contents.ledger.events(None, 1)[-1].kind == "retried"
+        ):
+            contents.told.discard(ENDS)
+        super()._tell(contents)
+
+    by = ("test_an_end_or_a_retry_wakes_who_follows_all",)
+    seen = False
+
+
+class WakesForAll(BadStore):
+    """A document that no worker acts on wakes them all the same."""
+
+    async def write(
+        self,
+        space: str,
+        key: str,
+        value: bytes | None,
+        *,
+        version: int | None = None,
+        now: float | None = None,
+    ) -> int | None:
+        written = await super().write(space, key, value, version=version, now=now)
+        with self._contents() as contents:
+            contents.told.add(JOBS)
+            contents.docs.heeded += 1
+        return written
+
+    by = (
+        "test_another_document_wakes_nobody",
+        "test_docs_heeds_no_document_that_workers_do_not_act_on",
+    )
+    seen = False
 
 
 class ForgetsStarts(BadStore):

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import itertools
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -16,6 +13,7 @@ from jobmill.store import Store
 from jobmill.stores.memory import MemoryStore
 from jobmill.testing.contract import StoreContract, waiting
 from jobmill.testing.machine import StoreMachine
+from tests.stores.catching import cases, fails
 from tests.stores.known_bad import KNOWN_BAD, BadStore
 
 _SETTINGS = settings(
@@ -46,35 +44,6 @@ class Suite(StoreContract):
         return store
 
 
-def cases(name: str) -> Iterator[dict[str, Any]]:
-    """The arguments of each run of a test."""
-    marks = getattr(getattr(Suite, name), "pytestmark", ())
-    axes = []
-    for mark in marks:
-        names, values = mark.args
-        names = [names] if isinstance(names, str) else names
-        axes.append(
-            [
-                dict(zip(names, value if len(names) > 1 else [value], strict=True))
-                for value in values
-            ]
-        )
-    for combination in itertools.product(*axes):
-        yield {key: value for part in combination for key, value in part.items()}
-
-
-async def fails(suite: Suite, name: str) -> bool:
-    """Whether any run of the test fails by what it expects."""
-    test = getattr(suite, name)
-    for arguments in cases(name):
-        try:
-            await test(**arguments)
-        except (AssertionError, ValueError, TimeoutError):
-            # An answer of the wrong length does not unpack; a wait that is not woken times out.
-            return True
-    return False
-
-
 @pytest.mark.parametrize("kind", KNOWN_BAD, ids=_name)
 async def test_it_is_caught(kind: type[BadStore], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "_SOON", 0.2)
@@ -84,11 +53,12 @@ async def test_it_is_caught(kind: type[BadStore], monkeypatch: pytest.MonkeyPatc
 
 
 async def test_a_good_store_is_not_caught() -> None:
+    suite = Suite(MemoryStore)
     names = [name for name, _ in inspect.getmembers(Suite) if name.startswith("test_")]
     assert len(names) > 150
     for name in names:
-        for arguments in cases(name):
-            await getattr(Suite(MemoryStore), name)(**arguments)
+        for arguments in cases(suite, name):
+            await getattr(suite, name)(**arguments)
 
 
 async def test_what_the_known_bad_are_made_of_is_good() -> None:

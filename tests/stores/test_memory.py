@@ -63,12 +63,12 @@ async def test_waiting_leaves_nothing_behind() -> None:
     for number in range(100):
         await store.add([a_job(f"j{number}")], now=T0)
         await store.wait([JOBS, topic_of_job(f"j{number}")], 0.0)
-    assert not store._shared.waiters
+    assert not any(store._shared.waiters.values())
 
 
 def _job(number: int) -> Job:
     new = NewJob(id=f"j{number}", name="a", payload=b"", policy=Policy())
-    return Job(new, seq=number, state="pending", run_at=T0, now=T0)
+    return Job.of(new, seq=number, state="pending", run_at=T0, now=T0)
 
 
 def test_a_heap_gives_the_least_whatever_is_discarded() -> None:

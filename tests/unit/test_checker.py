@@ -12,7 +12,7 @@ from jobmill.limits import Window
 from jobmill.options import Policy
 from jobmill.states import Claim, Event as Happens, Move, State
 from jobmill.store import Added, Beat, Claimed, Lease, Moved, MoveStatus, NewJob, Record, Want
-from jobmill.testing.checker import Dump, Violation, check
+from jobmill.testing.checker import Dump, Violation, check, check_outside
 from jobmill.testing.eventlog import (
     Adds,
     Begins,
@@ -859,3 +859,57 @@ def test_a_log_survives_being_written_down() -> None:
         events = make().events
         written = msgspec.json.encode(events)
         assert msgspec.json.decode(written, type=list[Event]) == events
+
+
+def a_record(job_id: str, state: State = "completed", **fields: Any) -> Record:
+    told = {"name": "n", "payload": b"{}", "policy": Policy(), "priority": 0, "attempts": 1}
+    return Record(id=job_id, state=state, run_at=T0, enqueued_at=T0, **{**told, **fields})
+
+
+def begins(job_id: str, times: int = 1) -> list[Event]:
+    return [Begins(at=T0, boot=0.0, by="w", job_id=job_id, attempt=1) for _ in range(times)]
+
+
+def test_what_witnesses_saw_of_a_good_run_is_not_flagged() -> None:
+    records = (
+        a_record("plain"),
+        a_record("lapsed", lapses=2),
+        a_record("failed", "failed", attempts=4),
+        a_record("cancelled", "cancelled", attempts=0),
+        a_record("forgotten"),
+    )
+    events = [
+        *begins("plain"),
+        *begins("lapsed", 3),
+        *begins("failed", 4),
+        *begins("forgotten", 2),
+    ]
+    ids = [record.id for record in records]
+    assert not check_outside(events, ids, Dump(T0, records), forgotten={"forgotten"})
+
+
+@pytest.mark.parametrize(
+    ("invariant", "records", "events", "accepted"),
+    [
+        ("I1", [], [], ["a"]),
+        ("I1", [a_record("a", "processing")], begins("a"), ["a"]),
+        ("I1", [a_record("a", "delayed")], [], []),
+        ("I2", [a_record("a")], [], ["a"]),
+        ("I3", [a_record("a", attempts=5)], begins("a", 5), ["a"]),
+        ("I3", [a_record("a", lapses=4)], begins("a", 5), ["a"]),
+        ("I5", [a_record("a")], begins("a", 2), ["a"]),
+        ("I6", [a_record("a"), a_record("a")], begins("a"), ["a"]),
+        ("I6", [], begins("a"), []),
+        (
+            "I7",
+            [a_record(each, "pending", attempts=0, unique_key="k") for each in "ab"],
+            [],
+            ["a", "b"],
+        ),
+    ],
+)
+def test_what_witnesses_saw_of_a_bad_run_is_flagged(
+    invariant: str, records: list[Record], events: list[Event], accepted: list[str]
+) -> None:
+    found = check_outside(events, accepted, Dump(T0, tuple(records)))
+    assert invariant in {violation.invariant for violation in found}

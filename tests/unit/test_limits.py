@@ -43,13 +43,13 @@ def test_every_window_counts() -> None:
 
 def test_a_slot_has_slack_and_a_start_has_none() -> None:
     windows = [Window(1, 10.0)]
-    assert slot_for([0.0], [], None, windows, 4.0) == 10.0 * (1 + SLACK)
+    assert slot_for([0.0], [], None, windows, 4.0) == 10.0 + SLACK
     assert slot_for([0.0], [], None, windows, 10.0) is None
 
 
 def test_a_newcomer_robs_no_slot_but_its_owner_comes_late_as_it_likes() -> None:
     windows = [Window(1, 10.0)]
-    assert slot_for([0.0], [10.2], None, windows, 10.5) == 10.2 + 10.2
+    assert slot_for([0.0], [10.2], None, windows, 10.5) == 10.2 + 10.0 + SLACK
     assert slot_for([0.0], [], 10.2, windows, 10.5) is None
     assert slot_for([0.0], [11.0], 10.2, windows, 10.5) is None
 
@@ -57,7 +57,7 @@ def test_a_newcomer_robs_no_slot_but_its_owner_comes_late_as_it_likes() -> None:
 def test_a_slot_that_was_missed_gives_no_right_to_start() -> None:
     windows = [Window(1, 10.0)]
     slot = slot_for([95.0], [10.2], 20.4, windows, 100.0)
-    assert slot == 95.0 + 10.2
+    assert slot == 95.0 + 10.0 + SLACK
 
 
 def test_who_asks_before_its_slot_keeps_it() -> None:

@@ -220,7 +220,7 @@ async def test_a_failing_listener_is_logged_and_changes_nothing(
 
     logged: list[object] = []
     monkeypatch.setattr(bench, "on_progress", bad)
-    monkeypatch.setattr(processes.log, "exception", lambda text, *args: logged.append(args))
+    monkeypatch.setattr(processes.log, "exception", lambda text, *args, **_: logged.append(args))
     assert await bench.run(child_jobs.report) is None
     assert len(bench.lines) == 1
     assert logged == [("id-1",), ("id-1",)]

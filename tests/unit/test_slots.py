@@ -19,36 +19,36 @@ def a_run(*, suspect: bool = False) -> Run:
     return cast("Run", FakeRun(suspect=suspect))
 
 
-def ask(slots: Slots, feed: str, *, feeds: int = 1, now: float = 0.0) -> Grant:
+def ask(slots: Slots[str], feed: str, *, feeds: int = 1, now: float = 0.0) -> Grant:
     return slots.grant(feed, feeds, lease=LEASE, now=now)
 
 
 def test_an_idle_worker_asks_for_all_and_reserves_all() -> None:
-    slots = Slots(4)
+    slots: Slots[str] = Slots(4)
     assert ask(slots, "a", feeds=2) == Grant(2, "idle")
     assert ask(slots, "b", feeds=2) == Grant(0, "busy")
-    assert slots.waits("b")
+    assert "b" in slots.line
     assert slots.give_back("a")
     assert ask(slots, "b", feeds=2) == Grant(2, "idle")
-    assert not slots.waits("b")
+    assert "b" not in slots.line
     # Nobody waits any more, so nobody is to be woken.
     assert not slots.give_back("b")
 
 
 def test_a_busy_worker_asks_for_what_is_free() -> None:
-    slots = Slots(3)
-    slots.begin(a_run())
+    slots: Slots[str] = Slots(3)
+    slots.begin(a_run(), "a")
     assert ask(slots, "a") == Grant(2, "busy")
-    slots.begin(a_run())
-    slots.begin(a_run())
+    slots.begin(a_run(), "a")
+    slots.begin(a_run(), "a")
     slots.give_back("a")
     assert ask(slots, "a") == Grant(0, "busy")
 
 
 def test_who_waited_longest_is_first() -> None:
-    slots = Slots(1)
+    slots: Slots[str] = Slots(1)
     run = a_run()
-    slots.begin(run)
+    slots.begin(run, "a")
     for feed in ("b", "c", "a"):
         assert ask(slots, feed, feeds=3).limit == 0
         slots.give_back(feed)
@@ -64,7 +64,7 @@ def test_who_waited_longest_is_first() -> None:
 
 
 def test_who_cannot_reach_its_store_keeps_nobody_waiting() -> None:
-    slots = Slots(4)
+    slots: Slots[str] = Slots(4)
     assert ask(slots, "a", feeds=2) == Grant(2, "idle")
     assert ask(slots, "b", feeds=2).limit == 0
     slots.suspect_waits("a", 0.0, waits=True)
@@ -72,17 +72,17 @@ def test_who_cannot_reach_its_store_keeps_nobody_waiting() -> None:
     # What its lost claim may have got stays reserved.
     assert ask(slots, "b", feeds=2, now=100.0) == Grant(1, "busy")
     slots.give_back("b")
-    slots.begin(a_run())
-    slots.begin(a_run())
+    slots.begin(a_run(), "a")
+    slots.begin(a_run(), "a")
     assert ask(slots, "b", feeds=2, now=100.0).limit == 0
     slots.step_aside("b")
-    assert not slots.waits("b")
+    assert "b" not in slots.line
 
 
 def test_nothing_runs_beside_a_suspect() -> None:
-    slots = Slots(4)
+    slots: Slots[str] = Slots(4)
     suspect = a_run(suspect=True)
-    slots.begin(suspect)
+    slots.begin(suspect, "a")
     assert ask(slots, "a", feeds=2) == Grant(0, "busy")
     assert ask(slots, "b", feeds=2) == Grant(0, "busy")
     slots.end(suspect)
@@ -92,9 +92,9 @@ def test_nothing_runs_beside_a_suspect() -> None:
 
 
 def test_a_suspect_that_waited_a_lease_comes_first() -> None:
-    slots = Slots(4)
+    slots: Slots[str] = Slots(4)
     run = a_run()
-    slots.begin(run)
+    slots.begin(run, "a")
     slots.suspect_waits("a", 0.0, waits=True)
     slots.suspect_waits("a", 20.0, waits=True)
     assert ask(slots, "a", feeds=2, now=LEASE).limit > 0
@@ -114,18 +114,37 @@ def test_a_suspect_that_waited_a_lease_comes_first() -> None:
 
 
 def test_a_quiet_worker_is_granted_nothing() -> None:
-    slots = Slots(4)
+    slots: Slots[str] = Slots(4)
     slots.quiet = True
     assert ask(slots, "a") == Grant(0, "busy")
 
 
 def test_it_is_idle_while_nothing_runs() -> None:
-    slots = Slots(2)
+    slots: Slots[str] = Slots(2)
     first, second = a_run(), a_run()
     assert slots.idle.is_set()
-    slots.begin(first)
-    slots.begin(second)
+    slots.begin(first, "a")
+    slots.begin(second, "a")
     slots.end(first)
     assert not slots.idle.is_set()
     slots.end(second)
     assert slots.idle.is_set()
+
+
+def test_no_more_runs_are_granted_than_the_budget_has() -> None:
+    slots: Slots[str] = Slots(4, budget=3)
+    assert ask(slots, "a") == Grant(3, "idle")
+    runs = [a_run(), a_run()]
+    for run in runs:
+        slots.begin(run, "a")
+    slots.give_back("a")
+    assert ask(slots, "a") == Grant(1, "busy")
+    # What another feed may get is spent already.
+    assert ask(slots, "b").limit == 0
+    slots.give_back("b")
+    slots.begin(a_run(), "a")
+    slots.give_back("a")
+    for run in runs:
+        slots.end(run)
+    assert slots.started == 3
+    assert ask(slots, "a") == Grant(0, "busy")

@@ -250,7 +250,15 @@ class _Conversation:
                     assert_never(message)
         except Exception:
             # The handler has gone on: what becomes of its words changes nothing for it.
-            log.exception("what the job %s says could not be kept", self._start.fields.job_id)
+            fields = self._start.fields
+            extra = {
+                "job_id": fields.job_id,
+                "job_name": fields.job_name,
+                "attempt": fields.attempt,
+                "queue": fields.queue_name,
+            }
+            text = "what the job %s says could not be kept"
+            log.exception(text, fields.job_id, extra=extra)
 
 
 async def _wait(*some: asyncio.Future[Any], timeout: float | None = None) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import assert_never
@@ -72,6 +72,25 @@ def check(events: Iterable[Event], at_end: Dump) -> list[Violation]:
     return checker.finish(at_end)
 
 
+def check_outside(
+    events: Iterable[Event],
+    accepted: Iterable[str],
+    at_end: Dump,
+    *,
+    forgotten: Collection[str] = (),
+) -> list[Violation]:
+    """What a drained run of real processes broke, as far as witnesses beside its store can tell.
+
+    `events` are what handlers told of themselves, Begins and Ends: of calls to the store nobody
+    knows the order. `accepted` are the ids for which `enqueue` returned, `forgotten` the jobs whose
+    last claim the store lost in a crash of its own. No record's time is over yet.
+    """
+    checker = Checker()
+    for event in events:
+        checker.read(event)
+    return checker.finish_outside(accepted, at_end, forgotten)
+
+
 class Checker:
     """Reads the log of a run, event by event, then the dump of its store.
 
@@ -92,6 +111,7 @@ class Checker:
         self._cut_off: set[str] = set()
         self._calm: Calm | None = None
         self._disturbed: dict[str, str] = {}
+        self._begun: Counter[str] = Counter()
 
     def read(self, event: Event) -> None:  # noqa: C901, PLR0912  a branch for each event
         """Take in the next event."""
@@ -139,6 +159,35 @@ class Checker:
             if worker not in self._gone:
                 sentence = f"{worker} was told to stop at {stop.boot:.6f} and never ended"
                 self._report("I12", None, sentence)
+        return self.violations
+
+    def finish_outside(
+        self, accepted: Iterable[str], at_end: Dump, forgotten: Collection[str]
+    ) -> list[Violation]:
+        """Compare what handlers told with the store as it was left, where no call was logged.
+
+        Covers I1, I2, I3, I6 and I7, as far as a record shows them, and of I5 that each run had a
+        claim of its own.
+        """
+        records = self._check_ids_and_keys(at_end)
+        for job_id in set(accepted) - records.keys():
+            self._report("I1", job_id, "was accepted, and there is no record of it")
+        for job_id in self._begun.keys() - records.keys():
+            self._report("I6", job_id, "ran, and there is no record of it")
+        for record in records.values():
+            if record.state in UNFINISHED:
+                self._report("I1", record.id, f"was accepted and never ended; it is {record.state}")
+            attempts, lapses, policy = record.attempts, record.lapses, record.policy
+            if attempts > policy.max_attempts or lapses > policy.max_lapses:
+                sentence = f"has {attempts} attempts and {lapses} lapses,"
+                sentence += f" of {policy.max_attempts} and {policy.max_lapses}"
+                self._report("I3", record.id, sentence)
+            runs = self._begun[record.id]
+            if record.state == "completed" and not runs:
+                self._report("I2", record.id, "is completed, and nobody ran it")
+            if runs > attempts + lapses + (record.id in forgotten):
+                sentence = f"ran {runs} times, in {attempts} attempts and {lapses} lapses"
+                self._report("I5", record.id, sentence)
         return self.violations
 
     def _report(self, invariant: str, job_id: str | None, sentence: str) -> None:
@@ -218,6 +267,7 @@ class Checker:
                         self._report("I9", None, sentence)
 
     def _begins(self, event: Begins) -> None:
+        self._begun[event.job_id] += 1
         life = self._ledger.lives.get(event.job_id)
         if life is None:
             return
@@ -261,19 +311,9 @@ class Checker:
                 self._report("I12", life.job.id, sentence)
 
     def _check_records(self, at_end: Dump) -> None:
-        records: dict[str, Record] = {}
-        keys: dict[tuple[str, str], str] = {}
-        for record in at_end.records:
-            if record.id in records:
-                self._report("I6", record.id, "has two records")
-            records[record.id] = record
-            if record.id not in self._ledger.lives:
-                self._report("I6", record.id, "has a record, but nobody had it accepted")
-            if record.unique_key is not None and record.state in UNFINISHED:
-                other = keys.setdefault((record.name, record.unique_key), record.id)
-                if other != record.id:
-                    sentence = f"is unfinished, as {other} is, and both have {record.unique_key!r}"
-                    self._report("I7", record.id, sentence)
+        records = self._check_ids_and_keys(at_end)
+        for job_id in records.keys() - self._ledger.lives.keys():
+            self._report("I6", job_id, "has a record, but nobody had it accepted")
         for life in self._ledger.lives.values():
             found = records.get(life.job.id)
             if found is not None:
@@ -281,6 +321,21 @@ class Checker:
             elif not life.expired(at_end.at):
                 self._report("I1", life.job.id, "was accepted, and there is no record of it")
             self._check_end(life, at_end)
+
+    def _check_ids_and_keys(self, at_end: Dump) -> dict[str, Record]:
+        """The records by id; each id has one, and each key one that is unfinished."""
+        records: dict[str, Record] = {}
+        keys: dict[tuple[str, str], str] = {}
+        for record in at_end.records:
+            if record.id in records:
+                self._report("I6", record.id, "has two records")
+            records[record.id] = record
+            if record.unique_key is not None and record.state in UNFINISHED:
+                other = keys.setdefault((record.name, record.unique_key), record.id)
+                if other != record.id:
+                    sentence = f"is unfinished, as {other} is, and both have {record.unique_key!r}"
+                    self._report("I7", record.id, sentence)
+        return records
 
     def _check_record(self, life: Life, record: Record) -> None:
         state = "pending" if record.state == "delayed" else record.state

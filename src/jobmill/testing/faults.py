@@ -119,15 +119,27 @@ class Faults:
             await self._die(verb, fate)
         if fate == "lose request" or self._out():
             self._fail(verb, "lose request")
-        answer = _at_once(verb, ask)
+        answer = self._ask(verb, ask)
         if tell is not None:
-            tell(answer, _at_once("counts", store.counts).now)
+            tell(answer, self._ask("counts", store.counts).now)
         if fate == "crash after":
             await self._die(verb, fate)
         await self._delay(verb)
         if fate == "lose reply" or self._out():
             self._fail(verb, "lose reply")
         return answer
+
+    def _ask(self, verb: str, ask: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        """The store's answer; where it is away by itself, the run fails in the end.
+
+        Nobody knows whether such a call was done, so the log would not be complete.
+        """
+        try:
+            return _at_once(verb, ask)
+        except StoreUnavailable as error:
+            told = {"message": f"the simulated store itself failed at {verb}", "exception": error}
+            self.sim.loop.call_exception_handler(told)
+            raise
 
     def keep(self, store: Store) -> None:
         """Remember an open store, to close it in the end."""

@@ -60,6 +60,11 @@ class FaultyStore:
         """The store's."""
         return self._store.queue
 
+    @property
+    def place(self) -> str:
+        """Where the store beneath is."""
+        return self._store.place
+
     def handle(self, queue: str | None = None) -> FaultyStore:
         """Another handle of the store, behind the same faults."""
         return FaultyStore(self._store.handle(queue), self._faults)
@@ -185,13 +190,14 @@ class FaultyStore:
         *,
         limit: int,
         cursor: str | None = None,
+        within: float | None = None,
         now: float | None = None,
     ) -> Page:
         """As the store's."""
         return await self._faults.pass_on(
             self._store,
             "find",
-            lambda: self._store.find(query, limit=limit, cursor=cursor, now=now),
+            lambda: self._store.find(query, limit=limit, cursor=cursor, within=within, now=now),
         )
 
     async def counts(self, query: Query | None = None, *, now: float | None = None) -> Counts:

@@ -38,7 +38,7 @@ _T = TypeVar("_T")
 SEED: Final = "JOBMILL_SEED"
 """The environment variable that replays one seed."""
 
-_SOAK: Final = 20
+_SOAK: Final = 25
 _BURIAL_STEPS: Final = 100_000
 _BURIAL_ROUNDS: Final = 10
 
@@ -162,7 +162,7 @@ def simulate(
 
 
 def seeds(count: int) -> list[int]:
-    """The seeds to run: `count` of them, twenty times that in a soak (JOBMILL_SOAK=1).
+    """The seeds to run: `count` of them, 25 times that in a soak (JOBMILL_SOAK=1).
 
     JOBMILL_SEEDS says another number; JOBMILL_SEED the one seed to replay.
     """

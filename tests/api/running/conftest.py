@@ -12,33 +12,62 @@ from jobmill.clock import SystemClock
 from jobmill.queue import Queue
 from jobmill.seams import Seams
 from jobmill.store import Store
+from jobmill.stores import postgresql
 from jobmill.stores.memory import MemoryStore
+from jobmill.stores.redis import Address, RedisStore
 from jobmill.stores.sqlite import SQLiteStore
+from tests.servers import emptied, emptied_postgres
 
 MakeQueue = Callable[..., Queue]
 
 
-def _memory(path: Path, queue: str, seams: Seams) -> Store:
-    return MemoryStore(str(path), queue, clock=seams.clock)
+OpenStore = Callable[[str, Seams], Store]
 
 
-def _sqlite(path: Path, queue: str, seams: Seams) -> Store:
-    return SQLiteStore(path / "jobs.db", queue, synchronous="normal", clock=seams.clock)
+def _memory(request: pytest.FixtureRequest, path: Path) -> OpenStore:
+    return lambda queue, seams: MemoryStore(str(path), queue, clock=seams.clock)
+
+
+def _sqlite(request: pytest.FixtureRequest, path: Path) -> OpenStore:
+    file = path / "jobs.db"
+    return lambda queue, seams: SQLiteStore(file, queue, synchronous="normal", clock=seams.clock)
+
+
+def _redis(request: pytest.FixtureRequest, path: Path) -> OpenStore:
+    address: Address = emptied(request.getfixturevalue("redis_address"))
+    return lambda queue, seams: RedisStore(address, queue, clock=seams.clock)
+
+
+def _postgresql(request: pytest.FixtureRequest, path: Path) -> OpenStore:
+    address: postgresql.Address = emptied_postgres(request.getfixturevalue("postgres_address"))
+    return lambda queue, seams: postgresql.PostgresStore(address, queue, clock=seams.clock)
+
+
+IN_MEMORY: Any = pytest.param(_memory, marks=pytest.mark.store("memory"), id="memory")
+"""For what no store has a part in: parametrize("open_store", [IN_MEMORY], indirect=True)."""
 
 
 @pytest.fixture(
     params=[
-        pytest.param(_memory, marks=pytest.mark.store("memory"), id="memory"),
+        IN_MEMORY,
         pytest.param(_sqlite, marks=pytest.mark.store("sqlite"), id="sqlite"),
+        pytest.param(_redis, marks=pytest.mark.store("redis"), id="redis"),
+        pytest.param(_postgresql, marks=pytest.mark.store("postgresql"), id="postgresql"),
     ]
 )
-async def make_queue(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MakeQueue]:
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> OpenStore:
+    opened: OpenStore = request.param(request, tmp_path)
+    return opened
+
+
+@pytest.fixture
+async def make_queue(open_store: OpenStore) -> AsyncIterator[MakeQueue]:
     """Makes queues on one store; two of one name are the same queue, seen twice."""
     made: list[Queue] = []
 
     def make(name: str = "default", *, clock: Any = None, **options: Any) -> Queue:
         seams = Seams(clock=clock or SystemClock())
-        store = request.param(tmp_path, name, seams)
+        store = open_store(name, seams)
         queue = Queue(store, seams=seams, **{"poll_interval": 0.05, **options})
         made.append(queue)
         return queue

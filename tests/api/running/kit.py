@@ -123,10 +123,32 @@ class Faults:
         self.away: set[str] = set()
         self.refused: set[str] = set()
         self.lost: dict[str, int] = {}
+        self.nothing: dict[str, Any] = {}
+        """What a verb answers of each that it is asked of, as if the store knew none."""
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
 
     def count(self, verb: str) -> int:
         return sum(name == verb for name, _ in self.calls)
+
+
+_VERBS = frozenset(
+    {
+        "open",
+        "claim",
+        "move",
+        "renew",
+        "add",
+        "get",
+        "reserve",
+        "prune",
+        "read",
+        "write",
+        "tick",
+        "events",
+        "counts",
+        "metrics",
+    }
+)
 
 
 class Flaky:
@@ -141,7 +163,7 @@ class Flaky:
 
     def __getattr__(self, verb: str) -> Any:
         found = getattr(self.inner, verb)
-        if verb not in {"open", "claim", "move", "renew", "add", "get", "reserve", "prune"}:
+        if verb not in _VERBS:
             return found
 
         async def call(*args: Any, **options: Any) -> Any:
@@ -150,6 +172,8 @@ class Flaky:
                 raise StoreUnavailable(f"{verb}: away")
             if verb in self.faults.refused:
                 raise SchemaMismatch(f"{verb}: refused")
+            if verb in self.faults.nothing:
+                return [self.faults.nothing[verb]] * len(args[0])
             answer = await found(*args, **options)
             if self.faults.lost.get(verb, 0):
                 self.faults.lost[verb] -= 1

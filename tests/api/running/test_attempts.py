@@ -13,6 +13,7 @@ import pytest
 from jobmill import Cancel, Fail, JobContext, JobHooks, JobOptions, Retry, Snooze
 from jobmill.clock import SystemClock
 from jobmill.queue import Queue
+from tests.api.running.conftest import IN_MEMORY
 from tests.api.running.kit import Shifted, define, ended, reached, record_of, until
 
 
@@ -118,21 +119,7 @@ async def test_no_retries_means_one_attempt(queue: Queue) -> None:
     assert (info.status, info.attempts) == ("failed", 1)
 
 
-@pytest.mark.parametrize(
-    ("options", "delays"),
-    [
-        ({"backoff": "fixed"}, [100, 100, 100]),
-        ({"backoff": "linear"}, [100, 200, 300]),
-        ({"backoff": "exponential"}, [100, 200, 400]),
-        ({"backoff": "exponential", "max_retry_delay": 150}, [100, 150, 150]),
-        ({"backoff": lambda n, error: 1000 * n + len(str(error))}, [1004, 2004, 3004]),
-        ({"backoff": lambda n, error: 1 / 0}, [100, 200, 400]),
-        ({"backoff": lambda n, error: float("nan")}, [100, 200, 400]),
-    ],
-)
-async def test_the_backoff_is_exact(
-    make_queue: Any, options: dict[str, Any], delays: list[float]
-) -> None:
+async def _fails_thrice(make_queue: Any, options: dict[str, Any], delays: list[float]) -> None:
     clock = Shifted()
     queue: Queue = make_queue(clock=clock)
     failed: list[float] = []
@@ -151,6 +138,28 @@ async def test_the_backoff_is_exact(
         clock.by += delay + 3
     info = await ended(queue, handle)
     assert (info.status, info.attempts) == ("failed", 4)
+
+
+async def test_the_backoff_is_exact(make_queue: Any) -> None:
+    await _fails_thrice(make_queue, {"backoff": "exponential"}, [100, 200, 400])
+
+
+@pytest.mark.parametrize("open_store", [IN_MEMORY], indirect=True)
+@pytest.mark.parametrize(
+    ("options", "delays"),
+    [
+        ({"backoff": "fixed"}, [100, 100, 100]),
+        ({"backoff": "linear"}, [100, 200, 300]),
+        ({"backoff": "exponential", "max_retry_delay": 150}, [100, 150, 150]),
+        ({"backoff": lambda n, error: 1000 * n + len(str(error))}, [1004, 2004, 3004]),
+        ({"backoff": lambda n, error: 1 / 0}, [100, 200, 400]),
+        ({"backoff": lambda n, error: float("nan")}, [100, 200, 400]),
+    ],
+)
+async def test_each_backoff_is_exact(
+    make_queue: Any, options: dict[str, Any], delays: list[float]
+) -> None:
+    await _fails_thrice(make_queue, options, delays)
 
 
 async def test_jitter_only_adds(make_queue: Any) -> None:

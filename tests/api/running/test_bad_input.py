@@ -58,7 +58,7 @@ async def test_an_unknown_job_is_put_off_unspent_and_longer_each_time(make_queue
         last = record.run_at
         clock.by += record.run_at - clock.wall() + 0.001
     assert [5 * round(delay / 5) for delay in delays] == [5, 10, 20, 40, 80, 160, 300, 300, 300]
-    assert feed.runner.faults["unknown job other.release"] >= 9
+    assert feed.runner.unknown["other.release"] >= 9
     await still_works(queue)
 
 

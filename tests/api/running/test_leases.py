@@ -249,7 +249,7 @@ async def test_the_renewer_gives_up_a_loop_that_is_stuck(
     await store.open()
     want = Want(worker="w", token=fresh("token"), limit=1, lease=0.3)
     (claim,) = (await store.claim(want)).claims
-    run = Run(claim, queue.seams.clock, queue.seams.clock.boot())
+    run = Run(claim, queue.seams.clock, queue.seams.clock.boot(), queue.name)
     renewer = Renewer(
         [Held(queue.store.handle(), 0.3, {claim.id: run})],
         abort=lambda run, reason: None,
@@ -314,6 +314,9 @@ async def test_after_an_outage_the_own_leases_are_held_before_lapsed_ones_are_ta
     handle = await queue.enqueue(define(handler))
     await until(lambda: runs)
     faults.away |= {"claim", "renew", "move"}
+    # Once one has failed, no claim is under way that would see the later time.
+    asked = faults.count("claim")
+    await until(lambda: faults.count("claim") > asked)
     clock.by += 100
     tried = faults.count("claim") + faults.count("renew")
     await until(lambda: faults.count("claim") + faults.count("renew") > tried + 1)

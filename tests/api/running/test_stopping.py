@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,61 @@ async def test_shutdown_aborts_and_hands_back_unspent(queue: Queue, kind: str) -
         assert (info.status, info.attempts, info.errors) == ("pending", 0, [])
     assert log == ([] if kind == "deaf" else ["shutdown"]) + ["on_finally"]
     assert (await record_of(queue, handle.id)).lapses == 0
+
+
+def gated(ways: list[Any]) -> Any:
+    """Middleware at whose gate each run waits for ever, and is told of in `ways`."""
+
+    async def pass_on(ctx: JobContext[Any], inner: Callable[[], Awaitable[Any]]) -> Any:
+        return await inner()
+
+    async def gate(ctx: JobContext[Any]) -> float:
+        ways.append("asked")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ways.append("cut")
+        return 0.0
+
+    pass_on.gate = gate  # type: ignore[attr-defined]
+    return pass_on
+
+
+async def test_a_run_at_its_gate_is_handed_back_at_once(
+    queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    ways: list[Any] = []
+
+    async def handler(ctx: JobContext[Any]) -> None:
+        ways.append("handler")
+
+    hooks = JobHooks(on_finally=lambda ctx: ways.append("on_finally"))
+    job = define(handler, middleware=gated(ways), hooks=hooks, abort_grace=60.0)
+    handle = await queue.enqueue(job)
+    queue.process()
+    await until(lambda: ways)
+    async with asyncio.timeout(30):
+        await queue.shutdown(timeout=0)
+    info = await handle.info()
+    assert (info.status, info.attempts, info.lapses) == ("pending", 0, 0)
+    assert ways == ["asked", "cut"], "nothing of it had begun"
+    assert "cannot be stopped" not in caplog.text
+
+
+async def test_a_run_at_its_gate_is_cancelled_at_once(queue: Queue) -> None:
+    ways: list[Any] = []
+
+    async def handler(ctx: JobContext[Any]) -> None:
+        ways.append("handler")
+
+    handle = await queue.enqueue(define(handler, middleware=gated(ways), abort_grace=60.0))
+    queue.process()
+    await until(lambda: ways)
+    assert await handle.cancel("enough")
+    info = await ended(queue, handle)
+    assert info.error is not None
+    assert (info.status, info.attempts, info.error.message) == ("cancelled", 0, "enough")
+    assert ways == ["asked", "cut"]
 
 
 async def test_what_was_handed_back_runs_at_the_next_worker(make_queue: Any) -> None:
@@ -674,3 +729,29 @@ async def test_ctrl_c_does_not_wait_for_a_thread_that_cannot_be_stopped(tmp_path
     assert "Traceback" not in err
     info, lapses = await look(tmp_path)
     assert (info.status, info.attempts, lapses) == ("pending", 0, 0)
+
+
+async def test_a_queue_without_work_does_not_hold_up_the_stop_of_the_others(
+    make_queue: Any,
+) -> None:
+    idle = make_queue("idle", poll_interval=30)
+    slow, faults = flaky(make_queue("slow", poll_interval=30))
+    free = asyncio.Event()
+
+    async def handler(ctx: JobContext[Any]) -> None:
+        await free.wait()
+
+    worker = Worker([idle, slow])
+    running = asyncio.create_task(worker.run())
+    handle = await slow.enqueue(define(handler))
+    await until(lambda: worker._slots.running)
+    faults.away |= {"claim", "move"}
+    stopping = asyncio.create_task(worker.stop())
+    free.set()
+    tries = faults.count("claim") + faults.count("move")
+    await until(lambda: faults.count("claim") + faults.count("move") > tries)
+    faults.away.clear()
+    async with asyncio.timeout(10):
+        await stopping
+        await running
+    assert (await handle.info()).status == "completed"

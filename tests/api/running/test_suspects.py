@@ -9,6 +9,7 @@ from jobmill import JobContext, Worker
 from jobmill.handle import JobHandle
 from jobmill.options import check_enqueue
 from jobmill.queue import Queue
+from jobmill.states import Move
 from jobmill.store import Want
 from tests.api.running.kit import define, ended, fresh, reached, record_of, until
 
@@ -38,12 +39,13 @@ class Holding:
 
 async def suspect_in(queue: Queue, make_queue: Any, job: Any) -> Any:
     """A job that lapsed once and is pending again."""
-    new = queue._new(job.call("suspect"), check_enqueue({"priority": -10}))
+    new = queue._new(job.call("suspect"), check_enqueue({"priority": -10, "delay": 3_600}))
     store = queue.store.handle()
     await store.open()
     want = Want(worker="dead", token=fresh("token"), limit=1, lease=0.001)
-    # Both on their way before any other worker hears of the job.
-    _, claimed = await asyncio.gather(store.add([new]), store.claim(want))
+    await store.add([new])
+    # Hastened and claimed at once, so that no other worker can come between.
+    claimed = await store.claim(want, [Move(event="hasten", job_id=new.id)])
     await store.close()
     (claim,) = claimed.claims
     handle: JobHandle[Any] = JobHandle(queue, job, new.id, deduplicated=False)
@@ -105,7 +107,7 @@ async def test_a_busy_worker_stops_claiming_after_one_lease_until_it_is_idle(
 ) -> None:
     held = Holding()
     job = held.job()
-    queue: Queue = make_queue(concurrency=3, lease=0.4)
+    queue: Queue = make_queue(concurrency=3, lease=1.0)
     worker = queue.process()
     await queue.enqueue(job, "long")
     await until(lambda: held.running == ["long"])
@@ -117,7 +119,7 @@ async def test_a_busy_worker_stops_claiming_after_one_lease_until_it_is_idle(
     await until(lambda: "second" in held.running)
     since = worker._slots._suspects[feed]
     boot = queue.seams.clock.boot
-    await until(lambda: boot() - since > 0.45)
+    await until(lambda: boot() - since > queue.lease + 0.05)
     third = await queue.enqueue(job, "third")
     before = feed._asked_at
     await until(lambda: feed._asked_at > before + 0.1)

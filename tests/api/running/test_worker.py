@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import os
-import threading
+import time
 from typing import Any
 
 import pytest
 
-from jobmill import JobContext, Worker
+from jobmill import JobContext, Scheduler, Worker
 from jobmill.errors import ConfigError
 from jobmill.queue import Queue
 from tests.api.running.kit import define, ended, flaky, until
@@ -71,7 +69,7 @@ async def test_a_worker_claims_only_what_it_can_start(make_queue: Any) -> None:
 
 async def test_one_worker_serves_several_queues_within_one_concurrency(make_queue: Any) -> None:
     queues = [make_queue(name, concurrency=2) for name in ("a", "b", "c")]
-    gauge = Gauge()
+    gauge = Gauge(hold=True)
     job = await gauge_job(gauge)
     handles = [
         (queue, handle)
@@ -81,6 +79,8 @@ async def test_one_worker_serves_several_queues_within_one_concurrency(make_queu
     worker = Worker(queues)
     assert worker.concurrency == 2
     running = asyncio.create_task(worker.run())
+    await until(lambda: gauge.now == 2)
+    gauge.free.set()
     for queue, handle in handles:
         await ended(queue, handle)
     assert gauge.most == 2
@@ -185,53 +185,7 @@ async def test_wrong_options_of_a_worker_are_refused(queue: Queue) -> None:
         assert caught.value.field == field
     with pytest.raises(ConfigError):
         Worker([])
-    assert Worker(queue, jobs="send_email")._names == ("send_email",)
-
-
-async def test_thousands_of_jobs_leave_nothing_behind(make_queue: Any) -> None:
-    queue: Queue = make_queue(concurrency=100)
-
-    async def on_loop(ctx: JobContext[Any]) -> None:
-        if ctx.payload % 100 == 7:
-            raise ValueError
-
-    def in_thread(ctx: JobContext[Any]) -> None: ...
-
-    loop_job = define(on_loop, retries=0, timeout=30)
-    thread_job = define(in_thread, timeout=30)
-    worker = queue.process()
-
-    async def batch(size: int) -> None:
-        calls = [(thread_job if n % 20 == 0 else loop_job).call(n) for n in range(size)]
-        await queue.enqueue_many(calls)
-
-        async def done() -> bool:
-            stats = await queue.stats()
-            return not stats.pending and not stats.processing
-
-        await until(done, 60)
-
-    others = _runs()
-    await batch(500)
-    await until(lambda: _runs() <= others + 10)
-    before = (len(asyncio.all_tasks()), threading.active_count(), _descriptors())
-    await batch(4_000 if os.environ.get("JOBMILL_SOAK") != "1" else 100_000)
-    await until(lambda: _runs() <= others + 10)
-    after = (len(asyncio.all_tasks()), threading.active_count(), _descriptors())
-    assert after[0] <= before[0] + 1
-    assert after[1] <= before[1] + 10
-    assert after[2] <= before[2]
-    assert len(worker._deadlines._heap) < 300
-    assert not worker._slots.running
-
-
-def _descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-
-
-def _runs() -> int:
-    gc.collect()
-    return sum(type(each).__name__ in {"Run", "Claim", "JobContext"} for each in gc.get_objects())
+    assert Worker(queue, jobs="send_email").names == ("send_email",)
 
 
 def _undecorated() -> None: ...
@@ -274,3 +228,21 @@ def test_a_worker_may_be_of_a_job_that_is_not_defined_here(queue: Queue) -> None
 
 
 async def _undecorated_too(ctx: JobContext[Any]) -> None: ...
+
+
+async def test_schedules_that_are_not_due_cost_an_idle_worker_nothing(make_queue: Any) -> None:
+    queue, faults = flaky(make_queue(poll_interval=1.0))
+    scheduler = Scheduler(queue=queue)
+
+    async def handler(ctx: JobContext[Any]) -> None: ...
+
+    for number in range(10):
+        await scheduler.schedule(f"s{number}", "0 0 29 2 *", define(handler))
+    queue.process()
+    await until(lambda: faults.count("claim") >= 2)
+    began, before = time.monotonic(), len(faults.calls)
+    await until(lambda: len(faults.calls) - before >= 5)
+    rate = (len(faults.calls) - before) / (time.monotonic() - began)
+    assert rate <= 2.0
+    assert faults.count("read") + faults.count("tick") <= 2 + 10
+    await queue.shutdown()

@@ -13,6 +13,8 @@ import pydantic
 from jobmill import (
     AbortSignal,
     Call,
+    CronExpression,
+    CronPatterns,
     EnqueueOptions,
     JobContext,
     JobDefinition,
@@ -21,7 +23,11 @@ from jobmill import (
     JobHooks,
     JobMiddleware,
     JobOptions,
+    PostgresQueue,
     Queue,
+    Schedule,
+    Scheduler,
+    Timezones,
     current_context,
     define_job,
     job,
@@ -223,3 +229,54 @@ async def enqueues(queue: Queue, **options: Unpack[EnqueueOptions]) -> None:
     assert_type(queue.enqueue_sync(crunch.call(1), tx=object()), JobHandle[float])
     assert_type(queue.enqueue_sync(tidy), JobHandle[int])
     assert_type(await handle.cancel("reason"), bool)
+
+
+async def schedules(queue: Queue) -> None:
+    scheduler = Scheduler(queue=queue, timezone=Timezones.NEW_YORK)
+    daily = await scheduler.schedule("digest", "0 8 * * *", send_email, Email("a"))
+    assert_type(daily, Schedule)
+    assert_type(daily.next_run, datetime | None)
+    await scheduler.schedule(
+        *("digest", CronExpression("@daily"), send_email, Email("a")),
+        timezone="UTC",
+        run_on_start=True,
+        allow_concurrent=False,
+        max_runs=100,
+        start_date=datetime.now(UTC),
+        end_date=None,
+        misfire="catch_up",
+        misfire_grace=timedelta(minutes=1),
+    )
+    await scheduler.schedule("sweep", CronPatterns.DAILY, sweep)
+    await scheduler.schedule("tidy", CronPatterns.weekdays(hour=9), tidy)
+    await scheduler.schedule("resize", CronPatterns.at(8, 30), resize.call("a", width=3))
+    once = await scheduler.schedule_once("launch", datetime.now(UTC), send_email, Email("a"))
+    assert_type(once, Schedule)
+    await scheduler.schedule_once("tidy-once", datetime.now(UTC), tidy, misfire="skip")
+    declared = scheduler.cron("@hourly", name="hourly", max_runs=3)(tidy)
+    assert_type(await queue.enqueue(declared), JobHandle[int])
+    assert_type(await scheduler.pause("digest"), bool)
+    assert_type(await scheduler.resume("digest"), bool)
+    assert_type(await scheduler.unschedule("digest"), bool)
+    assert_type(await scheduler.get_scheduled_jobs(), list[Schedule])
+    assert_type(await scheduler.get_next_run_time("digest"), datetime | None)
+    assert_type(await scheduler.trigger("digest"), JobHandle[Any])
+    (tick,) = await scheduler.history("digest", limit=1)
+    assert_type(tick.at, datetime)
+    assert_type(tick.job_id, str | None)
+    async with scheduler as same:
+        assert_type(same, Scheduler)
+
+
+async def on_a_server() -> None:
+    queue = PostgresQueue(
+        "postgresql://localhost/app",
+        queue_name="mail",
+        concurrency=5,
+        schema="mill",
+        listen=False,
+        statement_cache_size=0,
+        sslmode="verify-full",
+    )
+    async with queue as same:
+        assert_type(same, PostgresQueue)

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, TypedDict
 
-from jobmill import JobContext, JobDefinition, JobHooks, JobOptions, Queue, define_job, job
+from jobmill import (
+    JobContext,
+    JobDefinition,
+    JobHooks,
+    JobOptions,
+    PostgresQueue,
+    Queue,
+    Scheduler,
+    define_job,
+    job,
+)
+
+NOW = datetime.now(UTC)
 
 
 @dataclass
@@ -113,3 +126,21 @@ async def enqueues(queue: Queue) -> None:
     queue.enqueue_sync(sweep, 3)  # E: the job takes none
     await queue.list_jobs(status="done")  # E: there is no such status
     await queue.pause(send_email)  # E: a job by its name
+    PostgresQueue("postgresql://localhost/app", statement_cache_size="0")  # E: a number
+
+
+async def schedules(queue: Queue) -> None:
+    scheduler = Scheduler(queue=queue)
+    await scheduler.schedule("a", "@daily", send_email, {"to": "a"})  # E: the payload is an Email
+    await scheduler.schedule("a", "@daily", send_email)  # E: the payload is missing
+    await scheduler.schedule("a", "@daily", sweep, "payload")  # E: the job takes none
+    await scheduler.schedule("a", "@daily", resize)  # E: the arguments are missing
+    await scheduler.schedule("a", "@daily", "send_email")  # E: a job, not its name
+    await scheduler.schedule("a", 8, sweep)  # E: cron is text
+    await scheduler.schedule("a", "@daily", sweep, misfire="later")  # E: there is no such rule
+    await scheduler.schedule("a", "@daily", sweep, max_runs="3")  # E: a number
+    await scheduler.schedule("a", "@daily", sweep, end_date="2030")  # E: a datetime
+    await scheduler.schedule("a", "@daily", sweep, retries=3)  # E: there is no such keyword
+    await scheduler.schedule_once("a", "tomorrow", sweep)  # E: a datetime
+    await scheduler.schedule_once("a", NOW, sweep, max_runs=1)  # E: there is no such keyword
+    await scheduler.get_next_run_time(sweep)  # E: a schedule by its name

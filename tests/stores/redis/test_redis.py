@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+import subprocess
+import sys
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from redis import Redis
-from redis.exceptions import (
-    AuthenticationError,
-    ConnectionError as Disconnected,
-    ResponseError,
-    TimeoutError as TimedOut,
-)
 
 from jobmill import ConfigError, StoreError, StoreUnavailable, create_queue
 from jobmill.factory import RedisQueue
 from jobmill.store import JOBS, Query
-from jobmill.stores.redis import Address, RedisStore
+from jobmill.stores.redis import Address, Place, RedisStore, Tls
 from jobmill.stores.redis.faults import outward
+from jobmill.stores.redis.line import Refusal
 from jobmill.testing.contract.case import a_job, a_want, some_jobs
 from jobmill.urls import StoreURL
-from tests.servers import emptied
+from tests.servers import by_another, emptied
 
 SECRET = "hunter2"
 GOOD = {
@@ -31,18 +29,38 @@ GOOD = {
     f"redis://:{SECRET}@h:1/2": Address(host="h", port=1, db=2, password=SECRET),
     "redis://u%40:p%2F@h/?db=3": Address(host="h", db=3, username="u@", password="p/"),
     "redis://[::1]:7/": Address(host="::1", port=7),
-    "rediss://h/1?ssl_ca_certs=ca": Address(
-        host="h", db=1, tls=True, tls_files={"ssl_ca_certs": "ca"}
-    ),
+    "rediss://h/1?ssl_ca_certs=ca": Address(host="h", db=1, tls=Tls(ssl_ca_certs="ca")),
     f"unix://u:{SECRET}@/run/r.sock?db=4": Address(
         path="/run/r.sock", db=4, username="u", password=SECRET
     ),
     "redis://h?allow_eviction=true": Address(host="h", allow_eviction=True),
+    "redis://h?wait_replicas=2": Address(host="h", wait_replicas=2),
+    "rediss://h?ssl_cert_reqs=none&ssl_check_hostname=false": Address(
+        host="h", tls=Tls(ssl_cert_reqs="none", ssl_check_hostname=False)
+    ),
+    f"redis+sentinel://u:{SECRET}@a,b:2/m/3?sentinel_password={SECRET}2": Address(
+        nodes=(Place("a", 26_379), Place("b", 2)),
+        service="m",
+        db=3,
+        username="u",
+        password=SECRET,
+        sentinel_password=f"{SECRET}2",
+    ),
+    "rediss+sentinel://[::1],[::2]:2/m": Address(
+        nodes=(Place("::1", 26_379), Place("::2", 2)), service="m", tls=Tls()
+    ),
+    f"redis+cluster://:{SECRET}@a:1,b": Address(
+        nodes=(Place("a", 1), Place("b", 6_379)), password=SECRET
+    ),
 }
 BAD = [
     *("redis://h/x", "redis://h/-1", "redis://h:0", "redis://h:99999", "redis://h:a/"),
     *("redis://h/1?db=2", "redis://h?what=1", "redis://h?allow_eviction=1", "unix://h/x"),
-    *("unix://", "redis://h?ssl_ca_certs=x", "redis+sentinel://h/m", "redis+cluster://h"),
+    *("unix://", "redis://h?ssl_ca_certs=x", "redis+sentinel://h", "redis+cluster://h/1"),
+    *("redis://h?wait_replicas=x", "redis://h?sentinel_password=x", "redis+what://h/m"),
+    *("redis://h,i", "redis+cluster://h,", "redis+sentinel://h:x/m", "redis+sentinel://h/m/n"),
+    *("rediss://h?ssl_cert_reqs=what", "rediss://h?ssl_check_hostname=1"),
+    *("unix+cluster:///h", f"redis://{'h' * 64}", "redis://h..i", "rediss://h?ssl_keyfile=x"),
 ]
 
 
@@ -64,6 +82,21 @@ def test_a_url_that_will_not_do_is_refused(url: str) -> None:
         create_queue(url)
 
 
+@pytest.mark.parametrize("mark", "/?#@:%[&")
+@pytest.mark.parametrize("head", ["", "u", "12"])
+@pytest.mark.parametrize("scheme", ["redis", "redis+sentinel", "redis+cluster", "unix"])
+def test_a_password_that_is_not_quoted_is_not_shown(mark: str, head: str, scheme: str) -> None:
+    for password in (f"{SECRET}{mark}", f"{mark}{SECRET}", f"1{mark}{SECRET}={mark}{SECRET}"):
+        for rest in ("h:1/m", "/run/redis.sock", "h?db=1", "h"):
+            try:
+                queue = create_queue(f"{scheme}://{head}:{password}@{rest}")
+            except ConfigError as refused:
+                shown = "".join(traceback.format_exception(refused))
+                assert SECRET not in shown.replace(f"{head}:{password}@", "")
+            else:
+                assert SECRET not in repr(queue.store)
+
+
 def test_a_server_by_its_arguments() -> None:
     queue = RedisQueue(host="h", port=1, password=SECRET, db=2, queue_name="q")
     assert isinstance(queue.store, RedisStore)
@@ -71,7 +104,10 @@ def test_a_server_by_its_arguments() -> None:
     assert queue.store.queue == "q"
     wrong: list[dict[str, Any]] = [
         *({"port": "1"}, {"port": 0}, {"db": -1}, {"host": ""}, {"password": 3}, {"db": True}),
-        *({"url": "redis://h", "port": 1}, {"url": "memory://"}),
+        *({"url": "redis://h", "port": 1}, {"url": "memory://"}, {"ssl_ca_certs": "ca"}),
+        *({"ssl": 1}, {"ssl": True, "ssl_ca_certs": 3}, {"wait_replicas": "1"}),
+        *({"url": "redis://h?wait_replicas=1", "wait_replicas": 2}, {"allow_eviction": 1}),
+        *({"password": "\ud800"}, {"username": "\ud800"}, {"host": "\ud800"}),
     ]
     for arguments in wrong:
         with pytest.raises(ConfigError):
@@ -81,18 +117,29 @@ def test_a_server_by_its_arguments() -> None:
 @pytest.mark.parametrize(
     ("error", "kind", "says"),
     [
-        (Disconnected("refused"), StoreUnavailable, "cannot be reached"),
-        (TimedOut("x"), StoreUnavailable, "in time"),
+        (ConnectionError("refused"), StoreUnavailable, "cannot be reached"),
+        (TimeoutError("x"), StoreUnavailable, "in time"),
         (OSError("x"), StoreUnavailable, "cannot be reached"),
-        (ResponseError("BUSY Redis is busy"), StoreUnavailable, "script"),
-        (ResponseError("OOM command not allowed"), StoreUnavailable, "maxmemory"),
-        (ResponseError("LOADING x"), StoreUnavailable, "loading"),
-        (ResponseError("READONLY x"), StoreUnavailable, "primary"),
-        (ResponseError("NOAUTH x"), ConfigError, "login"),
-        (AuthenticationError("invalid username-password pair"), ConfigError, "login"),
-        (ResponseError("NOPERM x"), ConfigError, "may not"),
-        (ResponseError("WRONGTYPE x"), StoreError, "did not write"),
-        (ResponseError("ERR x"), StoreError, "refused"),
+        (ssl.SSLCertVerificationError(1, "CERTIFICATE_VERIFY_FAILED"), ConfigError, "ssl_"),
+        (Refusal("BUSY Redis is busy"), StoreUnavailable, "script"),
+        (Refusal("OOM command not allowed"), StoreUnavailable, "maxmemory"),
+        (Refusal("ERR Error running script: @x:1: -OOM no"), StoreUnavailable, "maxmemory"),
+        (Refusal("LOADING x"), StoreUnavailable, "loading"),
+        (Refusal("READONLY x"), StoreUnavailable, "primary"),
+        (Refusal("MASTERDOWN x"), StoreUnavailable, "lost its primary"),
+        (Refusal("NOREPLICAS x"), StoreUnavailable, "replicas"),
+        (Refusal("MISCONF x"), StoreUnavailable, "disk"),
+        (Refusal("CLUSTERDOWN x"), StoreUnavailable, "cluster"),
+        (Refusal("TRYAGAIN x"), StoreUnavailable, "slot"),
+        (Refusal("ASK 1 h:1"), StoreUnavailable, "slot"),
+        (Refusal("ERR max number of clients reached"), StoreUnavailable, "maxclients"),
+        (Refusal("NOAUTH x"), ConfigError, "login"),
+        (Refusal("WRONGPASS x"), ConfigError, "login"),
+        (Refusal("NOPERM x"), ConfigError, "may not"),
+        (Refusal("DENIED x"), ConfigError, "protected"),
+        (Refusal("WRONGTYPE x"), StoreError, "did not write"),
+        (Refusal("ERR unknown command 'EVALSHA'"), StoreError, "lacks a command"),
+        (Refusal("ERR x"), StoreError, "refused"),
     ],
 )
 def test_errors_say_what_to_do(error: Exception, kind: type[Exception], says: str) -> None:
@@ -115,7 +162,7 @@ def server(redis_address: Address) -> Address:
 @pytest.fixture
 def plain(server: Address) -> Iterator[Any]:
     """The server by another client."""
-    with Redis(**server.options()) as client:
+    with by_another(server) as client:
         yield client
 
 
@@ -193,15 +240,56 @@ async def test_steps_pass_nothing_over(server: Address) -> None:
 async def test_what_runs_is_finished_though_its_caller_is_cancelled(server: Address) -> None:
     store = RedisStore(server)
     await store.open()
-    adding = asyncio.create_task(store.add(some_jobs(500)))
-    await asyncio.sleep(0)
-    adding.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await adding
-    await store.close()
+    try:
+        await store.add([a_job("first")])  # the server knows the script from here on
+        adding = asyncio.create_task(store.add(some_jobs(500)))
+        await asyncio.sleep(0)
+        adding.cancel()
+        # Each answer goes to whom it is for.
+        counts, (record,) = await asyncio.gather(store.counts(), store.get(["first"]))
+        assert counts.states == {"pending": 501}
+        assert record is not None
+        assert record.id == "first"
+        with pytest.raises(asyncio.CancelledError):
+            await adding
+        adding = asyncio.create_task(store.add([a_job("last")]))
+        await asyncio.sleep(0)
+        adding.cancel()
+    finally:
+        await store.close()
     other = store.handle()
     await other.open()
     try:
-        assert (await other.counts()).states == {"pending": 500}
+        assert (await other.counts()).states == {"pending": 502}
     finally:
         await other.close()
+
+
+DROPPED = """
+import gc, sys
+from jobmill import RedisQueue, job
+@job(name="greet")
+def greet() -> None: ...
+host, port, db, password = sys.argv[1:]
+queue = RedisQueue(
+    host=host, port=int(port), db=int(db), password=password or None, queue_name="dropped"
+)
+queue.enqueue_sync(greet.call())
+del queue
+gc.collect()
+print("done")
+"""
+
+
+@pytest.mark.store("redis")
+def test_a_queue_that_a_script_drops_unclosed_ends_without_a_word(redis_address: Address) -> None:
+    at = redis_address
+    words = [at.host, str(at.port), str(at.db), at.password or ""]
+    ran = subprocess.run(
+        [sys.executable, "-c", DROPPED, *words],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=100,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "done\n", "")

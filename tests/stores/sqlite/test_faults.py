@@ -66,7 +66,7 @@ async def test_what_is_read_only_is_refused(path: Path, start: Start, what: str)
     target = path if what == "file" else path.parent
     if ROOT:  # for the user that the child becomes
         path.chmod(0o666)
-        for folder in (path.parent, *path.parent.parents[:2]):
+        for folder in (path.parent, *path.parent.parents[:3]):
             if folder != Path(tempfile.gettempdir()):
                 folder.chmod(0o755 if folder != path.parent else 0o777)
     mode = target.stat().st_mode

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from jobmill.states import after_success
 from jobmill.store import JOBS, Query, Want, topic_of_job
 from jobmill.stores.sqlite import SQLiteStore
 from jobmill.stores.sqlite.provision import throwaway
+from jobmill.testing import SimClock
 from tests.stores.sqlite.conftest import Start, a_job, our_threads
 
 pytestmark = pytest.mark.store("sqlite")
@@ -220,6 +223,38 @@ async def test_own_commits_are_not_taken_for_foreign_ones(store: SQLiteStore) ->
     waiting.cancel()
 
 
+async def test_what_another_process_writes_wakes_nobody_where_it_concerns_nobody(
+    start: Start, store: SQLiteStore
+) -> None:
+    child = start("""
+        async def main():
+            store = SQLiteStore(PATH)
+            await store.open()
+            say("ready")
+            sys.stdin.readline()
+            await store.write("workers", "w", b"{}")
+            say("written")
+            sys.stdin.readline()
+            await store.add([a_job("theirs")])
+            await store.close()
+
+        asyncio.run(main())
+    """)
+    assert await asyncio.to_thread(child.line) == "ready"
+    waiting = asyncio.create_task(store.wait([JOBS], 30.0))
+    writer = store._database.writer  # type: ignore[union-attr]
+    await store._write(lambda turn: writer.look())
+    child.tell("go")
+    assert await asyncio.to_thread(child.line) == "written"
+    assert not await store._write(lambda turn: writer.look())
+    assert [doc.key for doc in await store.read("workers")] == ["w"]
+    assert not waiting.done()
+    child.tell("go")
+    async with asyncio.timeout(10):
+        await waiting
+    await asyncio.to_thread(child.lines)
+
+
 async def test_a_forked_child_begins_anew(start: Start, store: SQLiteStore) -> None:
     child = start("""
         import gc
@@ -264,3 +299,30 @@ async def test_inline_does_the_same_without_threads() -> None:
         await waiting
         assert (await store.counts()).due == 1
         assert not our_threads()
+
+
+async def test_a_claim_that_its_process_stood_still_with_takes_nothing_over(
+    tmp_path: Path,
+) -> None:
+    clock = SimClock()
+    store = SQLiteStore(tmp_path / "jobs.db", clock=clock, busy_timeout=30.0)
+    await store.open()
+    try:
+        await store.add([a_job("j1"), a_job("j2")])
+        await store.claim(Want(token="t1", worker="w1", lease=10.0, limit=1))
+        # Another process writes, so that what is asked for now waits.
+        with closing(sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            waiting = asyncio.create_task(
+                store.claim(Want(token="t2", worker="w1", lease=10.0, limit=1))
+            )
+            await asyncio.sleep(0)
+            clock.freeze(11.0)
+            other.execute("ROLLBACK")
+        late = await waiting
+        assert late.lapsed == ()
+        assert [claim.id for claim in late.claims] == ["j2"]
+        after = await store.claim(Want(token="t3", worker="w1", lease=10.0, limit=1))
+        assert [claim.id for claim in after.lapsed] == ["j1"]
+    finally:
+        await store.close()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Final, assert_never
 
 from jobmill.errors import ConfigError
 from jobmill.states import ENDED, NEEDS_TOKEN, RULES, UNFINISHED, Move, Rule, State
 from jobmill.store import (
+    ENDS,
     JOBS,
     MATURE_LIMIT,
     TAKEOVER_LIMIT,
@@ -54,7 +55,7 @@ class Contents:
         self._lanes = Lanes()
         self._running = JobHeap()
         self._ended = JobHeap()
-        self._counts: dict[str, dict[State, int]] = {}
+        self._counts: defaultdict[str, Counter[State]] = defaultdict(Counter)
         self._asked: dict[str, Job] = {}
 
     # ------------------------------------------------------------------ adding
@@ -95,7 +96,7 @@ class Contents:
         run_at = now + new.delay if new.delay is not None else new.run_at
         due = run_at is None or run_at <= now
         self._accepted += 1
-        job = Job(
+        job = Job.of(
             new,
             seq=self._accepted,
             state="pending" if due else "delayed",
@@ -135,7 +136,7 @@ class Contents:
                 for job in self._asked.values()
                 if job.worker == want.worker
             ),
-            docs=self.docs.changes,
+            docs=self.docs.heeded,
         )
 
     def _open_names(self, want: Want) -> list[str]:
@@ -147,7 +148,8 @@ class Contents:
         return [name for name in wanted if f"job:{name}" not in paused]
 
     def _hand_out(self, job: Job, want: Want, now: float) -> Job:
-        self._leave(job)
+        # It was taken out of its lane, and keeps its unique key.
+        self._counts[job.name][job.state] -= 1
         job.hold(want.token, want.worker, now + want.lease)
         job.attempts += 1
         job.started_at = now
@@ -215,7 +217,8 @@ class Contents:
         job = self.jobs.get(move.job_id)
         if job is None:
             return Moved("missing", move.job_id)
-        self._ripen(job, now)
+        if job.state == "delayed":
+            self._ripen(job, now)
         if move.event in NEEDS_TOKEN:
             if move.token is None or move.token != job.token:
                 return Moved("stale", job.id)
@@ -252,10 +255,12 @@ class Contents:
             job.run_at = now
         elif rule.due == "after_delay" and not diverted:
             job.run_at = now + move.delay
-        self._write_errors(job, rule, move, now)
+        if move.error is not None or job.asked:
+            self._write_errors(job, rule, move, now)
         if after in ENDED:
             self._end(job, after, now)
         elif move.event == "retry":
+            self.told.add(ENDS)
             self.ledger.tell(job, "retried", now)
         self._enter(job, after)
         if self.state_of(job, now) == "pending":
@@ -279,7 +284,7 @@ class Contents:
         job.ended_at = now
         policy = job.policy
         job.expires_at = now + (policy.keep_result if after == "completed" else policy.keep_failed)
-        self.told.add(topic_of_job(job.id))
+        self.told.update((ENDS, topic_of_job(job.id)))
         match after:
             case "completed" | "failed" | "cancelled":
                 self.ledger.tell(job, after, now)
@@ -315,6 +320,8 @@ class Contents:
             self._remove(job)
             removed += 1
         self.ledger.prune(now)
+        for name in [name for name, states in self._counts.items() if not any(states.values())]:
+            del self._counts[name]
         for key in [key for key, rate in self.rates.items() if rate.forget(now)]:
             del self.rates[key]
         return removed
@@ -360,7 +367,7 @@ class Contents:
     def counts(self, query: Query, now: float) -> Counts:
         """How many records there are now, by state and name."""
         if query == _ALL:
-            by_name = {name: dict(states) for name, states in self._counts.items()}
+            by_name = {name: _without_zeros(states) for name, states in self._counts.items()}
             oldest = self._lanes.oldest_due
             for job in self._delayed.until((now, self._accepted)):
                 states = by_name[job.name]
@@ -377,6 +384,7 @@ class Contents:
                     states[state] = states.get(state, 0) + 1
                     if state == "pending":
                         oldest = job.run_at if oldest is None else min(oldest, job.run_at)
+        by_name = {name: states for name, states in by_name.items() if states}
         totals: Counter[State] = Counter()
         for states in by_name.values():
             totals.update(states)
@@ -393,9 +401,8 @@ class Contents:
     def _enter(self, job: Job, state: State) -> None:
         """Put the job into the place of its new state."""
         job.state = state
-        states = self._counts.setdefault(job.name, {})
-        states[state] = states.get(state, 0) + 1
-        if state in UNFINISHED and job.unique_key is not None:
+        self._counts[job.name][state] += 1
+        if job.unique_key is not None and state in UNFINISHED:
             self._holders[job.name, job.unique_key] = job.id
         match state:
             case "delayed":
@@ -411,11 +418,8 @@ class Contents:
 
     def _leave(self, job: Job) -> None:
         """Take the job out of the place of its state."""
-        states = self._counts[job.name]
-        _take_one(states, job.state)
-        if not states:
-            del self._counts[job.name]
-        if job.state in UNFINISHED and job.unique_key is not None:
+        self._counts[job.name][job.state] -= 1
+        if job.unique_key is not None and job.state in UNFINISHED:
             del self._holders[job.name, job.unique_key]
         match job.state:
             case "delayed":
@@ -439,6 +443,10 @@ def _close_run(job: Job, rule: Rule, move: Move) -> None:
     job.result = move.result
     job.memo = move.memo
     job.lease_until = None
+
+
+def _without_zeros(states: Mapping[State, int]) -> dict[State, int]:
+    return {state: count for state, count in states.items() if count}
 
 
 def _take_one(states: dict[State, int], state: State) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from jobmill.store import Doc
+from jobmill.store import HEEDED, Doc
 
 
 class Documents:
-    """Documents by space and key. `changes` counts their writes and removals."""
+    """Documents by space and key.
+
+    `changes` counts their writes and removals, `heeded` those that workers act on.
+    """
 
     def __init__(self) -> None:
         self._spaces: dict[str, dict[str, Doc]] = {}
         self.changes: int = 0
+        self.heeded: int = 0
 
     def __len__(self) -> int:
         return sum(len(docs) for docs in self._spaces.values())
@@ -31,7 +35,7 @@ class Documents:
 
     def put(self, space: str, key: str, value: bytes, now: float) -> int:
         """Write a document; its version."""
-        self.changes += 1
+        self._changed(space)
         doc = Doc(key=key, value=value, version=self.changes, at=now)
         self._spaces.setdefault(space, {})[key] = doc
         return doc.version
@@ -40,7 +44,7 @@ class Documents:
         """Remove a document, if it is there."""
         docs = self._spaces.get(space, {})
         if docs.pop(key, None) is not None:
-            self.changes += 1
+            self._changed(space)
         if not docs:
             self._spaces.pop(space, None)
 
@@ -48,3 +52,7 @@ class Documents:
         """Remove all documents of a space but those of the greatest keys."""
         for key in sorted(self.keys(space), reverse=True)[keep:]:
             self.remove(space, key)
+
+    def _changed(self, space: str) -> None:
+        self.changes += 1
+        self.heeded += space in HEEDED

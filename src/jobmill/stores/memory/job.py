@@ -2,93 +2,78 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+import msgspec
+
 from jobmill.options import Policy
 from jobmill.states import State
 from jobmill.store import KEPT_ERRORS, KEPT_LINES, Claim, NewJob, Note, Record
 
 
-class Job:
-    """A record that changes. `seq` is its place in the order of acceptance."""
+class Job(msgspec.Struct, eq=False, gc=False):
+    """A record that changes. `seq` is its place in the order of acceptance.
 
-    __slots__ = (
-        "asked",
-        "asked_error",
-        "asked_fingerprint",
-        "attempts",
-        "ended_at",
-        "enqueued_at",
-        "errors",
-        "expires_at",
-        "fingerprint",
-        "generation",
-        "gone",
-        "id",
-        "lapses",
-        "last_line",
-        "lease_until",
-        "logs",
-        "memo",
-        "metadata",
-        "name",
-        "payload",
-        "policy",
-        "priority",
-        "progress",
-        "progress_note",
-        "result",
-        "run_at",
-        "seq",
-        "started_at",
-        "state",
-        "suspect",
-        "taken_over",
-        "token",
-        "unique_key",
-        "worker",
-    )
+    It is part of no cycle, so the garbage collector need not walk through all jobs there are.
+    """
 
-    def __init__(self, new: NewJob, *, seq: int, state: State, run_at: float, now: float) -> None:
-        self.id: str = new.id
-        self.name: str = new.name
-        self.payload: bytes = new.payload
-        self.policy: Policy = new.policy
-        self.priority: int = new.priority
-        self.unique_key: str | None = new.unique_key
-        self.metadata: dict[str, str] = dict(new.metadata)
-        self.seq: int = seq
-        self.enqueued_at: float = now
-        self.state: State = state
-        self.run_at: float = run_at
-        self.generation: int = 1
-        self.token: str | None = None
-        self.errors: tuple[bytes, ...] = ()
-        self.fingerprint: str | None = None
-        self.gone: bool = False
-        self._never_ran()
+    id: str
+    name: str
+    payload: bytes
+    policy: Policy
+    priority: int
+    unique_key: str | None
+    metadata: dict[str, str] | None
+    seq: int
+    enqueued_at: float
+    state: State
+    run_at: float
+    generation: int = 1
+    token: str | None = None
+    errors: tuple[bytes, ...] = ()
+    fingerprint: str | None = None
+    gone: bool = False
+    # What a run leaves behind:
+    attempts: int = 0
+    lapses: int = 0
+    suspect: bool = False
+    asked: bool = False
+    asked_error: bytes | None = None
+    asked_fingerprint: str | None = None
+    taken_over: bool = False
+    worker: str | None = None
+    lease_until: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    expires_at: float | None = None
+    result: bytes | None = None
+    progress: float | None = None
+    progress_note: str | None = None
+    logs: tuple[bytes, ...] = ()
+    last_line: int | None = None
+    memo: bytes | None = None
 
-    def _never_ran(self) -> None:
-        self.attempts: int = 0
-        self.lapses: int = 0
-        self.suspect: bool = False
-        self.asked: bool = False
-        self.asked_error: bytes | None = None
-        self.asked_fingerprint: str | None = None
-        self.taken_over: bool = False
-        self.worker: str | None = None
-        self.lease_until: float | None = None
-        self.started_at: float | None = None
-        self.ended_at: float | None = None
-        self.expires_at: float | None = None
-        self.result: bytes | None = None
-        self.progress: float | None = None
-        self.progress_note: str | None = None
-        self.logs: tuple[bytes, ...] = ()
-        self.last_line: int | None = None
-        self.memo: bytes | None = None
+    @classmethod
+    def of(cls, new: NewJob, *, seq: int, state: State, run_at: float, now: float) -> Job:
+        """The record of a job that is accepted now."""
+        return cls(
+            id=new.id,
+            name=new.name,
+            payload=new.payload,
+            policy=new.policy,
+            priority=new.priority,
+            unique_key=new.unique_key,
+            metadata=dict(new.metadata) if new.metadata else None,
+            seq=seq,
+            enqueued_at=now,
+            state=state,
+            run_at=run_at,
+        )
 
     def start_over(self) -> None:
         """Begin the next generation."""
-        self._never_ran()
+        for name, value in _NEVER_RAN.items():
+            setattr(self, name, value)
         self.generation += 1
 
     def hold(self, token: str, worker: str, lease_until: float) -> None:
@@ -136,7 +121,7 @@ class Job:
             suspect=self.suspect,
             asked=self.asked,
             unique_key=self.unique_key,
-            metadata=dict(self.metadata),
+            metadata=dict(self.metadata or ()),
             memo=self.memo,
         )
 
@@ -169,6 +154,12 @@ class Job:
             progress_note=self.progress_note,
             logs=self.logs,
             unique_key=self.unique_key,
-            metadata=dict(self.metadata),
+            metadata=dict(self.metadata or ()),
             memo=self.memo,
         )
+
+
+_FIRST_OF_A_RUN: Final = Job.__struct_fields__.index("attempts")
+_NEVER_RAN: Final = {
+    field.name: field.default for field in msgspec.structs.fields(Job)[_FIRST_OF_A_RUN:]
+}

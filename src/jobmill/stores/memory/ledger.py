@@ -28,9 +28,10 @@ class Ledger:
     def count(self, job: Job, move: Move, after: State, now: float) -> None:
         """Count a move that is about to change the job."""
         key = (minute_of(now), job.name)
-        if key not in self._tallies:
-            self._tallies[key] = Tally(*key)
-        self._tallies[key].count(move, after, due=job.run_at, started=job.started_at, now=now)
+        tally = self._tallies.get(key)
+        if tally is None:
+            tally = self._tallies[key] = Tally(*key)
+        tally.count(move, after, due=job.run_at, started=job.started_at, now=now)
 
     def tell(
         self, job: Job, kind: Literal["completed", "failed", "cancelled", "retried"], now: float

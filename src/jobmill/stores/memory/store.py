@@ -12,6 +12,7 @@ from typing import Final
 from jobmill.clock import Clock, SteadyClock, SystemClock
 from jobmill.errors import Unsupported
 from jobmill.store import (
+    HEEDED,
     JOBS,
     Added,
     Beat,
@@ -47,7 +48,8 @@ class _Shared:
         self.lock = threading.Lock()
         self.clock = SteadyClock(clock)
         self.queues: defaultdict[str, Contents] = defaultdict(Contents)
-        self.waiters: defaultdict[tuple[str, str], set[_Waiter]] = defaultdict(set)
+        self.waiters: defaultdict[str, dict[str, set[_Waiter]]] = defaultdict(dict)
+        """Who waits, by queue and topic."""
         self.tellings: defaultdict[str, int] = defaultdict(int)
 
 
@@ -97,6 +99,11 @@ class MemoryStore:
         """The queue that this store acts on."""
         return self._queue
 
+    @property
+    def place(self) -> str:
+        """Where it is, as a URL without its secrets."""
+        return f"memory://{self._name or ''}"
+
     def handle(self, queue: str | None = None) -> MemoryStore:
         """Another store on the same data."""
         other = MemoryStore.__new__(type(self))
@@ -125,8 +132,10 @@ class MemoryStore:
     def _tell(self, contents: Contents) -> None:
         if JOBS in contents.told:
             self._shared.tellings[self._queue] += 1
-        for topic in contents.told:
-            for loop, future in self._shared.waiters.pop((self._queue, topic), ()):
+        waiters = self._shared.waiters[self._queue]
+        # Each end is told by a topic of its own, and nearly none of them is waited for.
+        for topic in contents.told & waiters.keys():
+            for loop, future in waiters.pop(topic):
                 try:
                     loop.call_soon_threadsafe(_wake, future)
                 except RuntimeError:  # its loop is closed: nobody waits any more
@@ -229,6 +238,7 @@ class MemoryStore:
         *,
         limit: int,
         cursor: str | None = None,
+        within: float | None = None,
         now: float | None = None,
     ) -> Page:
         """Records, newest (last accepted) first; goes on after `cursor`."""
@@ -287,7 +297,8 @@ class MemoryStore:
             docs = contents.docs
             if version is not None and version != docs.version(space, key):
                 return None
-            contents.told.add(JOBS)
+            if space in HEEDED:
+                contents.told.add(JOBS)
             if value is not None:
                 return docs.put(space, key, value, self._now(now))
             docs.remove(space, key)
@@ -329,11 +340,11 @@ class MemoryStore:
         """Return when one of the topics was told since the last wait, or after `timeout`."""
         loop = asyncio.get_running_loop()
         waiter = (loop, loop.create_future())
-        keys = [(self._queue, topic) for topic in topics]
         with self._contents() as contents:
+            waiters = self._shared.waiters[self._queue]
             told = self._told_already(contents, topics)
-            for key in () if told else keys:
-                self._shared.waiters[key].add(waiter)
+            for topic in () if told else topics:
+                waiters.setdefault(topic, set()).add(waiter)
         if told:
             # Whoever waits in a loop lets others have their turn.
             await asyncio.sleep(0)
@@ -343,10 +354,10 @@ class MemoryStore:
         finally:
             with self._contents() as contents:
                 self._told_already(contents, topics)
-                for key in keys:
-                    self._shared.waiters[key].discard(waiter)
-                    if not self._shared.waiters[key]:
-                        del self._shared.waiters[key]
+                for topic in waiters.keys() & set(topics):
+                    waiters[topic].discard(waiter)
+                    if not waiters[topic]:
+                        del waiters[topic]
 
     def _told_already(self, contents: Contents, topics: Collection[str]) -> bool:
         """Whether jobs came since the last wait, or one of the jobs waited for is over."""

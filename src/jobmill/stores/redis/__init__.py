@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from jobmill.clock import Clock
 from jobmill.errors import ConfigError
-from jobmill.stores.redis.address import Address
+from jobmill.stores.redis.address import Address, Place, Tls, address_of
 from jobmill.urls import StoreURL
 
 try:
     from jobmill.stores.redis.store import RedisStore
 except ModuleNotFoundError as _error:
-    if _error.name != "redis":
+    if _error.name != "hiredis":
         raise
     raise ConfigError(
-        "redis:// needs the package redis: install jobmill[redis]", field="url"
+        "redis:// needs the package hiredis: install jobmill[redis]", field="url"
     ) from _error
 
-__all__ = ["Address", "RedisStore", "from_url"]
+__all__ = ["Address", "Place", "RedisStore", "Tls", "address_of", "from_url"]
 
 
 def from_url(url: StoreURL, queue: str, clock: Clock) -> RedisStore:
-    """The store of `redis://`, `rediss://` or `unix://`."""
+    """The store of `redis://`, `unix://`, `redis+sentinel://`, `redis+cluster://`, or with TLS."""
     return RedisStore(Address.from_url(url), queue, clock=clock)

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
 
-from redis.asyncio import Redis
-from redis.exceptions import ConnectionError as Disconnected, RedisError
-
-from jobmill.stores.redis.connection import PATIENCE
+from jobmill.errors import JobsError
 from jobmill.stores.redis.keys import ends_channel, jobs_channel
+from jobmill.stores.redis.line import Line, Refusal
 
 _SILENCE: Final = 10.0
 """Seconds of silence after which the server is asked whether it is there."""
-_CLOSE_AGAIN: Final = 0.1
 _BACK_OFF: Final = (0.1, 0.5, 1.0, 2.0)
 
 
 class Listener:
     """Hears what is told to a queue, on one event loop.
 
-    `tellings` counts how often jobs came. After a lost connection everybody is woken,
-    because something may have been missed.
+    `tellings` counts how often jobs came. Whenever a subscription stands, everybody is woken,
+    because something may have been missed before.
     """
 
-    def __init__(self, queue: str, connect: Callable[[], Redis]) -> None:
+    def __init__(self, queue: str, connect: Callable[[], Awaitable[Line]]) -> None:
         self._connect = connect
         self._jobs = jobs_channel(queue).encode()
         self._ends = ends_channel(queue).encode()
@@ -41,10 +38,8 @@ class Listener:
     async def close(self) -> None:
         """Hear nothing more."""
         self._closing = True
-        while not self._task.done():
-            # Again, because a cancel may get lost in a timeout of the driver's.
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=_CLOSE_AGAIN)
+        self._task.cancel()
+        await asyncio.wait({self._task})
 
     async def ready(self, timeout: float) -> None:
         """Return when the first subscription stands, or after `timeout`."""
@@ -71,7 +66,7 @@ class Listener:
     async def _listen(self) -> None:
         while not self._closing:
             # The commands tell what is wrong; here it is enough to come back.
-            with contextlib.suppress(RedisError, OSError, TimeoutError):
+            with contextlib.suppress(JobsError, Refusal, OSError):
                 await self._session()
             self._was_lost = True
             self._subscribed.clear()
@@ -79,42 +74,26 @@ class Listener:
             self._failures += 1
 
     async def _session(self) -> None:
-        client: Any = self._connect()
-        pubsub: Any = client.pubsub()
+        line = await self._connect()
         try:
-            async with asyncio.timeout(PATIENCE):
-                await pubsub.subscribe(self._jobs, self._ends)
-            missing = 2
-            asked = False
-            while True:
-                limit = PATIENCE if asked or missing else _SILENCE
-                message: dict[str, Any] | None = await pubsub.get_message(timeout=limit)
-                if message is None:
-                    if asked or missing:
-                        raise Disconnected("the server is silent")
-                    async with asyncio.timeout(PATIENCE):
-                        await pubsub.ping()
-                    asked = True
-                    continue
-                asked = False
-                if message["type"] == "subscribe":
-                    missing -= 1
-                    if not missing:
-                        self._stand()
-                elif message["type"] == "message":
-                    self._hear(message["channel"], message["data"])
+            line.hear = self._hear
+            for channel in (self._jobs, self._ends):
+                await line.ask("SUBSCRIBE", channel)
+            self._stand()
+            while not line.gone.done():
+                await asyncio.wait([line.gone], timeout=_SILENCE)
+                if asyncio.get_running_loop().time() - line.heard_at >= _SILENCE:
+                    await line.send("PING")  # a refusal, too, is a sign of life
         finally:
-            with contextlib.suppress(RedisError, OSError):
-                await pubsub.aclose()
-                await client.aclose()
+            line.abort()
 
     def _stand(self) -> None:
         self._failures = 0
         self._subscribed.set()
-        if self._was_lost:
-            self.tellings += 1
-            for topic in list(self._waiters):
-                self._wake(topic)
+        # What was told before it stood was not heard.
+        self.tellings += 1
+        for topic in list(self._waiters):
+            self._wake(topic)
 
     def _hear(self, channel: bytes, data: bytes) -> None:
         if channel == self._jobs:

@@ -12,7 +12,7 @@ import msgspec
 
 from jobmill.limits import SLACK
 from jobmill.states import ENDED, NEEDS_TOKEN, RULES, UNFINISHED, Rule
-from jobmill.store import KEPT_ERRORS, KEPT_LINES, MATURE_LIMIT, TAKEOVER_LIMIT
+from jobmill.store import HEEDED, KEPT_ERRORS, KEPT_LINES, MATURE_LIMIT, TAKEOVER_LIMIT
 from jobmill.tally import HISTOGRAM_BOUNDS, TIMED
 
 SCAN_LIMIT: Final = 2_000
@@ -59,6 +59,7 @@ def _constants() -> str:
         "UNFINISHED": _set(UNFINISHED),
         "ENDED": _set(ENDED),
         "TIMED": _set(TIMED),
+        "HEEDED": _set(HEEDED),
         "KEPT_ERRORS": KEPT_ERRORS,
         "KEPT_LINES": KEPT_LINES,
         "MATURE_LIMIT": MATURE_LIMIT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from jobmill.errors import ConfigError, StoreError, Unsupported
 from jobmill.limits import Window
 from jobmill.states import Move, Note
 from jobmill.store import (
+    ENDS,
     JOBS,
     Added,
     Beat,
@@ -20,6 +22,7 @@ from jobmill.store import (
     Ending,
     ErrorGroup,
     Features,
+    Finding,
     Lease,
     Moved,
     NewJob,
@@ -32,14 +35,16 @@ from jobmill.store import (
 )
 from jobmill.stores.redis import wire
 from jobmill.stores.redis.address import Address
-from jobmill.stores.redis.connection import Connection, client
+from jobmill.stores.redis.connection import Connection
 from jobmill.stores.redis.keys import QUEUES, tag
 from jobmill.stores.redis.listening import Listener
-from jobmill.stores.redis.wire import Argument, maybe
+from jobmill.stores.redis.wire import Argument, packed
 from jobmill.tally import Bucket, minute_of
 
 _FEATURES: Final = Features.DURABLE | Features.SHARED | Features.PUSH
 _JOB: Final = topic_of_job("")
+_ANY_END: Final = "*"
+"""What stands for all ends, where jobs' ids stand."""
 _FIRST_WAIT: Final = 1.0
 """Seconds for which the first `wait` may outlast its timeout, to subscribe."""
 _WATCH_LONGER: Final = 60.0
@@ -81,6 +86,11 @@ class RedisStore:
         """The server."""
         return self._address
 
+    @property
+    def place(self) -> str:
+        """Where it is, as a URL without its secrets."""
+        return str(self._address)
+
     def handle(self, queue: str | None = None) -> RedisStore:
         """Another, unopened store on the same server."""
         other = RedisStore(self._address, self._queue if queue is None else queue)
@@ -97,7 +107,7 @@ class RedisStore:
             return
         connection = Connection(self._address)
         try:
-            await connection.check()
+            await connection.check(self._tag)
         except BaseException:
             await connection.close()
             raise
@@ -112,11 +122,15 @@ class RedisStore:
         if connection is not None:
             await connection.close()
 
+    async def examine(self) -> list[Finding]:
+        """What there is to say of the server: how it keeps jobs, and whether it has room."""
+        return await self._opened().examine(self._tag)
+
     async def queues(self) -> list[str]:
         """Names of the queues that have jobs or documents, in order."""
         connection = self._opened()
         names = sorted(each.decode() for each in await connection.command("SMEMBERS", QUEUES))
-        return [name for name in names if await connection.run("holds", tag(name), ())]
+        return [name for name in names if await connection.run("holds", tag(name), packed(()))]
 
     async def add(
         self,
@@ -127,8 +141,8 @@ class RedisStore:
         now: float | None = None,
     ) -> list[Added]:
         """Store jobs; one answer for each, in order."""
-        words = (self._instant(now), int(wake), int(whole), *wire.told_jobs(jobs))
-        listed, answers = await self._run("add", words)
+        words = (self._instant(now), wake, whole, *wire.told_jobs(jobs))
+        listed, answers = await self._run("add", words, copied=True)
         await self._list(listed)
         return wire.added_of(answers)
 
@@ -200,18 +214,20 @@ class RedisStore:
         *,
         limit: int,
         cursor: str | None = None,
+        within: float | None = None,
         now: float | None = None,
     ) -> Page:
         """Records, newest first; goes on after `cursor`. It looks in steps, as `drop` does."""
         records: list[Record] = []
         after = _after(cursor)
+        until = float("inf") if within is None else time.monotonic() + within
         while True:
             words = (self._instant(now), *wire.told_query(query), after, limit - len(records))
             found, stopped, more = await self._run("find", words)
             records += [record for record in map(wire.record_of, found) if record is not None]
             if stopped is None:
                 return Page(records=tuple(records))
-            if more:
+            if more or time.monotonic() >= until:
                 return Page(records=tuple(records), cursor=stopped.decode().removeprefix("("))
             after = stopped
 
@@ -237,7 +253,7 @@ class RedisStore:
 
     async def events(self, after: int | None, limit: int) -> list[Ending]:
         """Ends and retries in commit order, after the entry `after`."""
-        return [wire.ending_of(text) for text in await self._run("events", (maybe(after), limit))]
+        return [wire.ending_of(text) for text in await self._run("events", (after, limit))]
 
     async def errors(self, limit: int) -> list[ErrorGroup]:
         """Error groups, last seen first."""
@@ -277,7 +293,7 @@ class RedisStore:
         now: float | None = None,
     ) -> int | None:
         """Write a document, or remove it where `value` is None; its new version."""
-        words = (self._instant(now), space, key, maybe(value), maybe(version))
+        words = (self._instant(now), space, key, value, version)
         listed, written = await self._run("write", words)
         await self._list(listed)
         return None if written is None else int(written)
@@ -297,7 +313,9 @@ class RedisStore:
         words: list[Argument] = [self._instant(now), schedule, version, value, keep, len(entries)]
         for entry in entries:
             words += entry
-        listed, written, added = await self._run("tick", (*words, *wire.told_jobs(jobs)))
+        listed, written, added = await self._run(
+            "tick", (*words, *wire.told_jobs(jobs)), copied=True
+        )
         await self._list(listed)
         if written is None:
             return Ticked(version=None)
@@ -312,10 +330,11 @@ class RedisStore:
         """Return when one of the topics was told since the last wait, or after `timeout`."""
         connection = self._opened()
         if self._listener is None:
-            self._listener = Listener(self._queue, lambda: client(self._address))
+            self._listener = Listener(self._queue, lambda: connection.another(self._tag))
         listener = self._listener
         await listener.ready(max(timeout, _FIRST_WAIT))
         ids = [topic.removeprefix(_JOB) for topic in topics if topic.startswith(_JOB)]
+        ids += [_ANY_END] * (ENDS in topics)
         keys: list[str | None] = [None, *ids] if JOBS in topics else [*ids]
         if JOBS in topics and self._seen != listener.tellings:
             self._seen = listener.tellings
@@ -325,8 +344,8 @@ class RedisStore:
         waiter = listener.enter(keys)
         try:
             if ids:
-                words = (timeout + _WATCH_LONGER, *wire.told_words(ids))
-                if await connection.run("watch", self._tag, words):
+                words = (self._instant(None), timeout + _WATCH_LONGER, *wire.told_words(ids))
+                if await connection.run("watch", self._tag, packed(words)):
                     return
             await asyncio.wait([waiter], timeout=timeout)
         finally:
@@ -336,10 +355,10 @@ class RedisStore:
 
     def _instant(self, now: float | None) -> Argument:
         """The instant of a call as an argument: missing where the server is to say it."""
-        return maybe(self._time.now() if now is None and self._time is not None else now)
+        return self._time.now() if now is None and self._time is not None else now
 
-    async def _run(self, name: str, words: Iterable[Argument]) -> Any:
-        return await self._opened().run(name, self._tag, words)
+    async def _run(self, name: str, words: Iterable[Argument], *, copied: bool = False) -> Any:
+        return await self._opened().run(name, self._tag, packed(words), copied=copied)
 
     async def _list(self, listed: int) -> None:
         """Enter the queue into the set of queues, which lies in another slot of a Cluster."""

@@ -1,16 +1,16 @@
 """What the scripts are told and what they answer, as values.
 
-Every argument is a string of its own, so that a payload passes through no encoder.
+What they are told is one flat list, in MessagePack; None is what is missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from jobmill.errors import PayloadError
+from jobmill.errors import PayloadError, PayloadTooLarge
 from jobmill.options import Policy, decode_policy, encode_policy
 from jobmill.states import Claim, Move, Note
 from jobmill.store import (
@@ -30,20 +30,31 @@ from jobmill.store import (
 )
 from jobmill.tally import HISTOGRAM_BOUNDS, Bucket
 
-Argument = str | bytes | int | float
+Argument = str | bytes | int | float | bool | msgspec.Raw | None
 _STRINGS: Final = msgspec.json.Decoder(dict[str, str])
 _ENCODE: Final = msgspec.json.encode
+_PACK: Final = msgspec.msgpack.Encoder().encode
 _ANY_POLICY: Final = Policy()
 _BARS: Final = len(HISTOGRAM_BOUNDS) + 1
+_LONGEST: Final = 256 * 2**20
+"""Bytes of one call. A server drops the connection of a client that sends much more."""
 
 
-def maybe(value: str | float | bytes | None) -> Argument:
-    """An argument that may be missing."""
-    if value is None:
-        return b""
-    if isinstance(value, bytes):
-        return b"+" + value
-    return f"+{value}"
+def packed(words: Iterable[Argument]) -> bytes:
+    """Arguments as the scripts take them.
+
+    Raises: PayloadTooLarge.
+    """
+    some = _PACK([_string(word) if type(word) is bytes else word for word in words])
+    if len(some) > _LONGEST:
+        message = f"one call would carry {len(some)} bytes; ask for less at once"
+        raise PayloadTooLarge(message)
+    return some
+
+
+def _string(data: bytes) -> msgspec.Raw:
+    """Bytes as a string of MessagePack: the server's decoder knows no binary data."""
+    return msgspec.Raw(b"\xdb%b%b" % (len(data).to_bytes(4, "big"), data))
 
 
 def told_jobs(jobs: Sequence[NewJob]) -> Iterator[Argument]:
@@ -55,22 +66,21 @@ def told_jobs(jobs: Sequence[NewJob]) -> Iterator[Argument]:
         yield job.payload
         yield encode_policy(job.policy)
         yield job.priority
-        yield maybe(job.delay)
-        yield maybe(job.run_at)
-        yield maybe(job.unique_key)
-        yield maybe(_ENCODE(job.metadata)) if job.metadata else b""
+        yield job.delay
+        yield job.run_at
+        yield job.unique_key
+        yield _ENCODE(job.metadata) if job.metadata else None
         yield job.policy.keep_result
         yield job.policy.keep_failed
 
 
 def told_note(note: Note | None) -> Iterator[Argument]:
     """A note as arguments."""
+    yield note is not None
     if note is None:
-        yield b""
         return
-    yield b"1"
-    yield maybe(note.progress)
-    yield maybe(note.progress_note)
+    yield note.progress
+    yield note.progress_note
     yield len(note.lines)
     for number, line in note.lines:
         yield number
@@ -83,14 +93,14 @@ def told_moves(moves: Sequence[Move]) -> Iterator[Argument]:
     for move in moves:
         yield move.event
         yield move.job_id
-        yield maybe(move.token)
+        yield move.token
         yield move.delay
-        yield maybe(move.result)
-        yield maybe(move.error)
-        yield maybe(move.fingerprint)
-        yield int(move.lapsed)
-        yield int(move.untried)
-        yield maybe(move.memo)
+        yield move.result
+        yield move.error
+        yield move.fingerprint
+        yield move.lapsed
+        yield move.untried
+        yield move.memo
         yield from told_note(move.note)
 
 
@@ -110,14 +120,14 @@ def told_want(want: Want) -> Iterator[Argument]:
     yield want.limit
     yield want.lease
     yield want.room
-    yield int(want.repeat)
+    yield want.repeat
     yield from told_words(want.names)
 
 
 def told_words(words: Sequence[str] | None) -> Iterator[Argument]:
     """Some words, or None, as arguments."""
     if words is None:
-        yield -1
+        yield None
         return
     yield len(words)
     yield from words
@@ -125,9 +135,9 @@ def told_words(words: Sequence[str] | None) -> Iterator[Argument]:
 
 def told_query(query: Query) -> Iterator[Argument]:
     """A query as arguments."""
-    yield maybe(query.name)
-    yield maybe(query.unique_key)
-    yield maybe(query.fingerprint)
+    yield query.name
+    yield query.unique_key
+    yield query.fingerprint
     yield from told_words(query.states)
 
 
@@ -211,7 +221,8 @@ def claimed_of(answer: Sequence[Any]) -> Claimed:
         moved=tuple(moved_of(moved)),
         next_due=_float(coming),
         suspect_waits=bool(suspect_waits),
-        asked=tuple([Lease(id_.decode(), token.decode()) for id_, token in asked]),
+        # The server's order differs from run to run, and a simulation is to replay.
+        asked=tuple([Lease(id_.decode(), token.decode()) for id_, token in sorted(asked)]),
         docs=int(docs or 0),
     )
 
@@ -239,7 +250,7 @@ def record_of(answer: Sequence[Any] | None) -> Record | None:
         asked="asked" in kept,
         token=_text(get("token")),
         worker=_text(get("worker")),
-        lease_until=_float(get("lease")),
+        lease_until=_float(get("lease")) if state == b"processing" else None,
         started_at=_float(get("started")),
         ended_at=_float(get("ended")),
         expires_at=_float(get("expires")),

@@ -25,19 +25,23 @@ _Place: TypeAlias = tuple[int, float, int]
 _AFTER_MATURE = RULES["mature", "delayed"].after
 
 
-def claim(turn: Turn, want: Want, settle: Sequence[Move]) -> Claimed:
-    """Settle, make due jobs pending, take over what lapsed, and hand out jobs."""
+def claim(turn: Turn, want: Want, settle: Sequence[Move], waited: float) -> Claimed:
+    """Settle, make due jobs pending, take over what lapsed, and hand out jobs.
+
+    `waited`: the seconds since it was asked for. One that waited for half a lease takes nothing
+    over: its process stood still, and what lapsed meanwhile may be its own, alive again as it is.
+    """
     moved = tuple(move(turn, settle)) if settle else ()
     next_due = _mature(turn)
     order = _Order(turn, want.names)
     if want.repeat:
         lapsed, claims = _collect(turn, want.token)
     else:
-        lapsed = _take_over(turn, want)
+        lapsed = _take_over(turn, want) if waited < want.lease / 2 else []
         claims = _hand_out(turn, want, order.next_seqs(want))
     sql = turn.sql("claim")
     asked = turn.execute(sql["asked"], (turn.queue, want.worker)).fetchall()
-    docs = turn.execute(turn.sql("numbers")["last_doc"], (turn.queue,)).fetchone()
+    docs = turn.execute(turn.sql("numbers")["last_heed"], (turn.queue,)).fetchone()
     return Claimed(
         now=turn.now,
         claims=tuple(claims),

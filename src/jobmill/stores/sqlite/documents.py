@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobmill.store import Doc, Ending, ErrorGroup, NewJob, Ticked
+from jobmill.store import HEEDED, Doc, Ending, ErrorGroup, NewJob, Ticked
 from jobmill.stores.sqlite.adding import add
 from jobmill.stores.sqlite.figures import bucket_of
 from jobmill.stores.sqlite.turn import Turn
@@ -34,7 +34,9 @@ def write(turn: Turn, space: str, key: str, value: bytes | None, version: int | 
         new = 0
     else:
         turn.execute(sql["put"], (turn.queue, space, key, value, new, turn.now))
-    turn.tell_jobs()
+    if space in HEEDED:
+        turn.number("heed")
+        turn.tell_jobs()
     return new
 
 
@@ -56,9 +58,7 @@ def tick(
     history = f"history:{schedule}"
     for key, entry in entries:
         write(turn, history, key, entry, None)
-    gone = turn.execute(sql["keep"], (turn.queue, history, turn.queue, history, keep)).rowcount
-    if gone:
-        turn.number("doc", gone)
+    turn.execute(sql["keep"], (turn.queue, history, turn.queue, history, keep))
     new = write(turn, _SCHEDULES, schedule, value, version)
     return Ticked(version=new, added=tuple(add(turn, jobs, wake=True)))
 

@@ -45,7 +45,7 @@ def add_on(tx: object, path: Path, queue: str, time: Time, jobs: Sequence[NewJob
             turn = Turn(cursor, queue, now, schema)
             answers = add(turn, jobs, wake=False)
             turn.finish()
-            cursor.execute(meta["told"], (now,))
+            cursor.execute(meta["told"], (now, 1))
         except BaseException:
             if tx.in_transaction:
                 cursor.execute("ROLLBACK TO jobmill_add")

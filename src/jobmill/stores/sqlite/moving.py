@@ -184,6 +184,7 @@ class _Changes:
             self._figures.count(move, after, job.name, job.run_at, job.started_at)
         if ends or move.event == "retry":
             self._figures.event(job.id, job.name, after if ends else "retried")
+            turn.tell_events()
         turn.count(job.name, job.state, -1)
         turn.count(job.name, after, 1)
         if rule.due == "now":

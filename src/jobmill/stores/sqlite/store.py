@@ -21,6 +21,7 @@ from jobmill.store import (
     Ending,
     ErrorGroup,
     Features,
+    Finding,
     Lease,
     Moved,
     NewJob,
@@ -35,6 +36,7 @@ from jobmill.stores.sqlite.adding import add
 from jobmill.stores.sqlite.claiming import claim, renew
 from jobmill.stores.sqlite.connection import PATIENCE, Synchronous
 from jobmill.stores.sqlite.database import Inline, Threaded, acquire, release
+from jobmill.stores.sqlite.examining import examine
 from jobmill.stores.sqlite.joining import add_on
 from jobmill.stores.sqlite.limiting import reserve
 from jobmill.stores.sqlite.moving import move
@@ -99,6 +101,11 @@ class SQLiteStore:
         """The file."""
         return self._path
 
+    @property
+    def place(self) -> str:
+        """Where it is, as a URL without its secrets."""
+        return f"sqlite:///{self._path}"
+
     def handle(self, queue: str | None = None) -> SQLiteStore:
         """Another, unopened store on the same file."""
         other = SQLiteStore(
@@ -132,6 +139,10 @@ class SQLiteStore:
         if database is None or database.pid != os.getpid():
             return
         await self._answer(lambda call: release(database, self._path, call), None, None)
+
+    async def examine(self) -> list[Finding]:
+        """What there is to say of the file, of how it is written, and of its disk."""
+        return await self._write(lambda turn: examine(turn, self._path))
 
     async def queues(self) -> list[str]:
         """Names of the queues of this file that have jobs or documents, in order."""
@@ -178,7 +189,9 @@ class SQLiteStore:
         self, want: Want, settle: Sequence[Move] = (), *, now: float | None = None
     ) -> Claimed:
         """Hand out jobs to run, after applying the moves in `settle`."""
-        return await self._write(lambda turn: claim(turn, want, settle), now)
+        boot = self._time.boot
+        asked = boot()
+        return await self._write(lambda turn: claim(turn, want, settle, boot() - asked), now)
 
     async def renew(
         self,
@@ -216,6 +229,7 @@ class SQLiteStore:
         *,
         limit: int,
         cursor: str | None = None,
+        within: float | None = None,
         now: float | None = None,
     ) -> Page:
         """Records, newest first; goes on after `cursor`."""

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from jobmill.clock import SteadyClock
-from jobmill.store import JOBS, topic_of_job
+from jobmill.store import ENDS, JOBS, topic_of_job
 from jobmill.stores.sqlite.statements import many, statements
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ class Time:
     def __init__(self, clock: Clock) -> None:
         self._lock = threading.Lock()
         self._steady = SteadyClock(clock)
+        self.boot: Callable[[], float] = clock.boot
+        """Seconds that go on while the process or the machine stands still."""
 
     def now(self, at_least: float) -> float:
         """Unix seconds: not less than any answer before, nor than `at_least`."""
@@ -82,10 +84,15 @@ class Turn:
         """Wake who waits for these jobs, after the commit."""
         self.told.update((self.queue, topic_of_job(job_id)) for job_id in job_ids)
 
-    def number(self, what: str, by: int = 1) -> int:
-        """The first of `by` new numbers of the queue, for documents ("doc") or events ("event").
+    def tell_events(self) -> None:
+        """Wake who follows the list of ends and retries, after the commit."""
+        self.told.add((self.queue, ENDS))
 
-        A number is never given twice.
+    def number(self, what: str, by: int = 1) -> int:
+        """The first of `by` new numbers of the queue.
+
+        They are for documents ("doc"), for changes of those that workers act on ("heed"), or for
+        events ("event"). A number is never given twice.
         """
         last: int = self.execute(self.sql("numbers")[what], (self.queue, by)).fetchone()[0]
         return last - by + 1

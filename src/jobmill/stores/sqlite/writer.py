@@ -73,6 +73,7 @@ class Writer:
         self._connected: Connected | None = None
         self._create = True
         self._foreign: int | None = None
+        self._heard: int | None = None
 
     def demand(self, synchronous: Synchronous) -> None:
         """From the next transaction on, commit at least as durably as this."""
@@ -89,21 +90,23 @@ class Writer:
                 call.error = call.error or fault
 
     def look(self) -> bool:
-        """Whether another process, or a caller's own connection, has written; wakes all then."""
+        """Whether others have written what somebody may wait for; wakes all then.
+
+        Others: another process, or a caller's own connection.
+        """
         if self._connected is None:
             return False
         try:
-            seen: int = self._connected.connection.execute(
-                statements("meta")["foreign"]
-            ).fetchone()[0]
+            execute = self._connected.connection.execute
+            seen: int = execute(statements("meta")["foreign"]).fetchone()[0]
+            if seen == self._foreign:
+                return False
+            told: int = execute(statements("meta")["clock"]).fetchone()[1]
         except sqlite3.Error:
             # A hint only: whatever is wrong with the file, the next verb says so.
             return False
-        changed = self._foreign is not None and seen != self._foreign
         self._foreign = seen
-        if changed:
-            self._wakes.tell_all()
-        return changed
+        return self._hear(told)
 
     def read(self, call: Call) -> None:
         """Do a call that only reads, on this connection."""
@@ -134,17 +137,30 @@ class Writer:
             return
         begin(connection, patience)
         try:
-            told = self._act(connection, verbs)
+            told, tellings = self._act(connection, verbs)
             connection.execute("COMMIT")
             self.commits += 1
         except BaseException:
             roll_back(connection)
             raise
+        self._hear(tellings)
+        self._heard = tellings + bool(told)
         self._wakes.tell(told)
 
-    def _act(self, connection: sqlite3.Connection, calls: Sequence[Call]) -> set[Topic]:
+    def _hear(self, told: int) -> bool:
+        """Whether others told of something since this was asked last; wakes all then."""
+        heard, self._heard = self._heard, told
+        if heard is None or heard == told:
+            return False
+        self._wakes.tell_all()
+        return True
+
+    def _act(self, connection: sqlite3.Connection, calls: Sequence[Call]) -> tuple[set[Topic], int]:
+        """Do the calls: whom they concern, and how many commits before them concerned somebody."""
         meta = statements("meta")
-        mark: float = connection.execute(meta["clock"]).fetchone()[0]
+        mark: float
+        tellings: int
+        mark, tellings = connection.execute(meta["clock"]).fetchone()
         before = connection.total_changes
         latest = 0.0
         told: set[Topic] = set()
@@ -159,9 +175,10 @@ class Writer:
             else:
                 _act_apart(connection, call, turn, self._path)
             told |= turn.told
-        if latest >= mark + _CLOCK_EVERY and connection.total_changes != before:
-            connection.execute(meta["told"], (latest,))
-        return told
+        late = latest >= mark + _CLOCK_EVERY and connection.total_changes != before
+        if told or late:
+            connection.execute(meta["told"], (latest, bool(told)))
+        return told, tellings
 
     def _connection(self, patience: float) -> sqlite3.Connection:
         if self._connected is not None:
@@ -176,7 +193,7 @@ class Writer:
             )
             # A file that vanishes later is not made anew: it would look like an empty queue.
             self._create = False
-            self._foreign = None
+            self._foreign = self._heard = None
             self._applied = self._synchronous
         connection = self._connected.connection
         if self._applied != self._synchronous:

@@ -150,6 +150,15 @@ class AddContract(StoreCase):
         assert [answer.status for answer in added] == ["added", "added"]
 
     @on_a_store
+    async def test_a_held_job_leaves_its_id_to_a_later_one_of_the_call(self, store: Store) -> None:
+        jobs = [a_job("j1", unique_key="k"), a_job("j2", unique_key="k"), a_job("j2")]
+        assert await store.add(jobs, now=T0) == [
+            Added("added", "j1"),
+            Added("held", "j1"),
+            Added("added", "j2"),
+        ]
+
+    @on_a_store
     async def test_the_id_is_looked_at_before_the_unique_key(self, store: Store) -> None:
         await store.add([a_job("j1", unique_key="k"), a_job("j2")], now=T0)
         assert await store.add(

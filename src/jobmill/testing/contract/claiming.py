@@ -134,6 +134,28 @@ class ClaimContract(StoreCase):
         assert ids((await claim(store, "t4")).claims) == ["a1"]
 
     @on_a_store
+    async def test_the_order_holds_among_some_names(self, store: Store) -> None:
+        jobs = [
+            *(a_job("a1", "a", priority=2), a_job("b1", "b", priority=1), a_job("c1", "c")),
+            *(a_job("b2", "b", priority=3), a_job("a2", "a", priority=1), a_job("a3", "a")),
+        ]
+        await store.add(jobs, now=T0)
+        names = ("b", "a")
+        assert ids((await claim(store, "t1", names=names, limit=1)).claims) == ["a3"]
+        assert ids((await claim(store, "t2", names=names, limit=3)).claims) == ["b1", "a2", "a1"]
+        assert ids((await claim(store, "t3", names=names, limit=3)).claims) == ["b2"]
+
+    @on_a_store
+    async def test_a_claimed_job_is_claimed_neither_with_its_name_nor_without(
+        self, store: Store
+    ) -> None:
+        await store.add(some_jobs(2), now=T0)
+        assert ids((await claim(store, "t1", limit=1)).claims) == ["j1"]
+        assert ids((await claim(store, "t2", names=("a",))).claims) == ["j2"]
+        assert (await claim(store, "t3")).claims == ()
+        assert (await claim(store, "t4", names=("a",))).claims == ()
+
+    @on_a_store
     async def test_many_jobs_of_another_name_hide_nothing(self, store: Store) -> None:
         await store.add([*some_jobs(1_500, priority=-1), a_job("b1", "b")], now=T0)
         assert ids((await claim(store, names=("b",))).claims) == ["b1"]
@@ -289,6 +311,17 @@ class ClaimContract(StoreCase):
         assert len(set(seen)) == len(seen)
         await store.add([a_job()], now=T0)
         assert (await claim(store, "t9")).docs == seen[-1]
+
+    @on_a_store
+    async def test_docs_heeds_no_document_that_workers_do_not_act_on(self, store: Store) -> None:
+        await store.write("pauses", "job:none", b"1", now=T0)
+        before = (await claim(store, limit=0)).docs
+        assert before
+        for space in ("workers", "monitors", "audit", "history:s"):
+            assert await store.write(space, "k", b"1", now=T0)
+            assert await store.write(space, "k", b"2", now=T0)
+            assert await store.write(space, "k", None, now=T0) == 0
+        assert (await claim(store, limit=0)).docs == before
 
     @on_a_store
     async def test_the_memo_of_the_last_settle_goes_with_the_next_claim(self, store: Store) -> None:

@@ -257,6 +257,17 @@ class LeaseContract(StoreCase):
         assert job.errors == (b'"why"',)
 
     @on_a_store
+    async def test_a_lapsed_lease_that_was_asked_to_cancel_is_the_takers(
+        self, store: Store
+    ) -> None:
+        await running(store)
+        await move(store, "cancel")
+        await claim(store, "t2", worker="w2", now=T0 + 30)
+        theirs = await claim(store, "t3", worker="w2", limit=0, now=T0 + 30)
+        assert theirs.asked == (Lease("j1", "t2"),)
+        assert (await claim(store, "t4", limit=0, now=T0 + 30)).asked == ()
+
+    @on_a_store
     async def test_a_job_keeps_its_memo_through_a_lapse(self, store: Store) -> None:
         await running(store)
         await move(store, "snooze", token="t1", memo=b"1")

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from jobmill.states import Event
-from jobmill.store import JOBS, Features, Store, topic_of_job
+from jobmill.store import ENDS, JOBS, Features, Store, topic_of_job
 from jobmill.testing.contract.case import (
     T0,
     StoreCase,
@@ -19,20 +19,18 @@ from jobmill.testing.contract.case import (
     move,
     on_a_store,
     running,
+    some_jobs,
 )
 
 _LONG = 30.0
-_SOON = 5.0
+_SOON = 20.0
 """Within this a store that pushes, or looks often, has to wake."""
 
 
 @contextlib.asynccontextmanager
 async def _woken(store: Store, topic: str) -> AsyncGenerator[None]:
     """A waiter on the topic is woken by what is done inside."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(0.05):
-            while True:  # wake-ups of what was told before
-                await store.wait([topic], 0.01)
+    await _forget(store, topic)
     waiter = asyncio.create_task(store.wait([topic], _LONG))
     await asyncio.sleep(0)
     try:
@@ -41,6 +39,15 @@ async def _woken(store: Store, topic: str) -> AsyncGenerator[None]:
             await waiter
     finally:
         waiter.cancel()
+
+
+async def _forget(store: Store, topic: str) -> None:
+    """Have the wake-ups of what was told before; the first wait may have to subscribe."""
+    await store.wait([topic], 0.01)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.05):
+            while True:
+                await store.wait([topic], 0.01)
 
 
 class WaitContract(StoreCase):
@@ -91,9 +98,35 @@ class WaitContract(StoreCase):
             await move(store, "cancel")
 
     @on_a_store
-    async def test_a_document_wakes(self, store: Store) -> None:
+    async def test_a_document_that_workers_act_on_wakes(self, store: Store) -> None:
         async with _woken(store, JOBS):
             await store.write("pauses", "*", b"{}")
+        async with _woken(store, JOBS):
+            await store.write("pauses", "*", None)
+
+    @on_a_store
+    async def test_another_document_wakes_nobody(self, store: Store) -> None:
+        if Features.PUSH not in store.features:
+            return  # a store that polls looks anyway
+        other = store.handle()
+        await other.open()
+        both = (store, other)
+        for each in both:
+            await _forget(each, JOBS)
+        waiters = [asyncio.create_task(each.wait([JOBS], _LONG)) for each in both]
+        try:
+            for writer in both:
+                await writer.write("workers", "w", b"{}")
+                await writer.write("workers", "w", None)
+            done, _ = await asyncio.wait(waiters, timeout=0.1)
+            assert not done
+            await store.add([a_job()])
+            async with asyncio.timeout(_SOON):
+                await asyncio.gather(*waiters)
+        finally:
+            for waiter in waiters:
+                waiter.cancel()
+            await other.close()
 
     @on_a_store
     async def test_a_tick_wakes(self, store: Store) -> None:
@@ -123,6 +156,22 @@ class WaitContract(StoreCase):
         async with _woken(store, topic_of_job("j1")):
             await move(store, "succeed", token="t1")
             await claim(store, "t2")
+
+    @pytest.mark.parametrize("event", ["succeed", "retry", "fail", "abort"])
+    @on_a_store
+    async def test_an_end_or_a_retry_wakes_who_follows_all(
+        self, store: Store, event: Event
+    ) -> None:
+        await running(store)
+        async with _woken(store, ENDS):
+            await move(store, event, token="t1", delay=9.0)
+
+    @on_a_store
+    async def test_who_follows_all_is_woken_again_and_again(self, store: Store) -> None:
+        await store.add(some_jobs(3), now=T0)
+        for job in some_jobs(3):
+            async with _woken(store, ENDS):
+                await move(store, "cancel", job.id)
 
     @on_a_store
     async def test_one_of_several_topics_wakes(self, store: Store) -> None:

@@ -1,8 +1,7 @@
 -- with: prelude jobs adding
 local now = new_instant()
-local wake = take() == '1'
-local answers, added = add_all(take() == '1', now)
-flush_counts()
+local wake, whole = take(), take()
+local answers, added = add_all(whole, now)
 if wake and added then tell_jobs() end
-publish()
+finish()
 return { call('HEXISTS', META, 'listed'), answers }

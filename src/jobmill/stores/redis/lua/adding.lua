@@ -6,11 +6,11 @@ local function read_job()
     name = take(),
     payload = take(),
     policy = take(),
-    priority = number(),
-    delay = maybe(),
-    run_at = maybe(),
-    unique = maybe(),
-    metadata = maybe(),
+    priority = take(),
+    delay = take(),
+    run_at = take(),
+    unique = take(),
+    metadata = take(),
     keep_result = take(),
     keep_failed = take(),
     changed = {},
@@ -37,12 +37,12 @@ local function look(job, fresh, holders)
 end
 
 local function store(job, now)
-  local due = job.run_at and tonumber(job.run_at)
-  if job.delay then due = now + tonumber(job.delay) end
-  job.due = due and due > now and due or now
-  job.seq = next_number('seq')
+  local due = job.run_at
+  if job.delay then due = now + job.delay end
+  set(job, 'due', due and due > now and due or now)
+  set(job, 'seq', next_number('seq'))
   for _, field in ipairs({ 'name', 'payload', 'policy', 'priority', 'keep_result',
-    'keep_failed', 'due', 'seq' }) do
+    'keep_failed' }) do
     set(job, field, job[field])
   end
   if job.unique then set(job, 'unique', job.unique) end
@@ -50,14 +50,14 @@ local function store(job, now)
   set(job, 'enqueued', now)
   enter(job, job.due > now and 'delayed' or 'pending')
   save(job)
-  call('ZADD', P .. 'all', string.format('%.0f', job.seq), job.id)
+  put_rank(P .. 'all', string.format('%.0f', job.seq), job.id)
 end
 
 -- Store jobs; an answer for each. With `whole`, nothing where one is a conflict.
 local function add_all(whole, now)
   local fresh, holders, jobs, answers = {}, {}, {}, {}
   local conflict, added = false, false
-  for index = 1, number() do
+  for index = 1, take() do
     jobs[index] = read_job()
     answers[index] = look(jobs[index], fresh, holders)
     conflict = conflict or answers[index][1] == 'conflict'
@@ -74,5 +74,6 @@ local function add_all(whole, now)
       added = true
     end
   end
+  write_counts()
   return answers, added
 end

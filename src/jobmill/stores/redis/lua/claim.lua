@@ -1,14 +1,17 @@
 -- with: prelude jobs figures moving
+write_when_full()
+local told_now = arguments[1]
 local now = new_instant()
-local worker, token, limit, lease = take(), take(), number(), number()
-local room, again = take(), take() == '1'
+local worker, token, limit, lease = take(), take(), take(), take()
+local room, again = take(), take()
 local wanted = nil
-local named = number()
-if named >= 0 then
+local named = take()
+if named then
   wanted = {}
   for index = 1, named do wanted[index] = take() end
 end
 local moved = apply_all(now)
+local until_text, now_text = digits(now + lease), digits(now)
 
 local ANSWER = {
   'name', 'payload', 'policy', 'token', 'attempts', 'lapses', 'priority', 'enqueued', 'due',
@@ -22,7 +25,7 @@ local function answer(id)
 end
 
 local function mature()
-  local due = call('ZRANGEBYSCORE', P .. 'delayed', '-inf', digits(now), 'LIMIT', 0, MATURE_LIMIT)
+  local due = call('ZRANGEBYSCORE', P .. 'delayed', '-inf', now_text, 'LIMIT', 0, MATURE_LIMIT)
   for _, member in ipairs(due) do
     local job = load(id_of_place(member))
     if job then ripen(job, now) end
@@ -98,15 +101,14 @@ end
 local function hand_out(base, member, claims)
   local id = id_of_rank(member)
   local got = answer(id)
-  call('ZREM', P .. base, member)
+  drop_rank(P .. base, member)
   if not got[2] then return end
   local attempts = tonumber(got[6] or 0) + 1
-  call('ZREM', P .. base .. ':' .. got[2], member)
-  call('ZADD', P .. 'leases', digits(now + lease), string.sub(member, 17))
+  drop_rank(P .. base .. ':' .. got[2], member)
+  put_rank(P .. 'leases', until_text, string.sub(member, 17))
   call('HSET', P .. 'job:' .. id, 'state', 'processing', 'token', token, 'worker', worker,
-    'lease', digits(now + lease), 'attempts', attempts, 'started', digits(now))
-  call('HDEL', P .. 'job:' .. id, 'line', 'taken')
-  got[5], got[6], got[11] = token, tostring(attempts), digits(now)
+    'lease', until_text, 'attempts', attempts, 'started', now_text)
+  got[5], got[6], got[11] = token, tostring(attempts), now_text
   count(got[2], 'pending', -1)
   count(got[2], 'processing', 1)
   claims[#claims + 1] = got
@@ -135,9 +137,22 @@ local function suspect_waits(names)
   return 0
 end
 
+-- The instant until which leases must have run out to be taken over. A server that stood still
+-- finds all of them run out when it goes on, and calls that nobody waits for any more among the
+-- first: so whoever lives gets a second to renew what ran out while nobody called.
+local RENEW_FIRST = 1
+local function over_until()
+  if told_now then return digits(now) end
+  local still = call('HMGET', META, 'still_from', 'still_to')
+  if still[2] and now < tonumber(still[2]) + RENEW_FIRST then return still[1] end
+  return digits(now)
+end
+
 local function take_over()
   local lapsed = {}
-  local over = call('ZRANGEBYSCORE', P .. 'leases', '-inf', digits(now), 'LIMIT', 0, TAKEOVER_LIMIT)
+  local over = call(
+    'ZRANGEBYSCORE', P .. 'leases', '-inf', over_until(), 'LIMIT', 0, TAKEOVER_LIMIT
+  )
   for _, member in ipairs(over) do
     local job = load(id_of_place(member))
     if job then
@@ -148,9 +163,9 @@ local function take_over()
       set(job, 'worker', worker)
       set(job, 'lease', now + lease)
       set(job, 'taken', '1')
-      set(job, 'line', nil)
+      clear(job, 'line')
       save(job)
-      call('ZADD', P .. 'leases', digits(job.lease), member)
+      put_rank(P .. 'leases', until_text, member)
       lapsed[#lapsed + 1] = answer(job.id)
     end
   end
@@ -184,8 +199,10 @@ local function collect()
   return lapsed, claims
 end
 
+write_ranks()
 mature()
-flush_counts()
+write_counts()
+write_ranks()
 local names = open_names()
 local lapsed, claims
 if again then
@@ -193,15 +210,15 @@ if again then
 else
   lapsed, claims = take_over(), claim(names)
 end
-flush_counts()
-flush_figures(now)
-publish()
+write_counts()
+write_figures(now)
+finish()
 local asked = {}
 for index, id in ipairs(call('SMEMBERS', P .. 'asked:' .. worker)) do
   asked[index] = { id, call('HGET', P .. 'job:' .. id, 'token') }
 end
 local coming = call('ZRANGE', P .. 'delayed', 0, 0, 'WITHSCORES')
 return {
-  digits(now), claims, lapsed, moved, coming[2] or false, suspect_waits(names), asked,
-  call('HGET', META, 'doc'),
+  now_text, claims, lapsed, moved, coming[2] or false, suspect_waits(names), asked,
+  call('HGET', META, 'heed'),
 }

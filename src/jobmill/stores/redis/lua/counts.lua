@@ -60,9 +60,9 @@ local function by_index()
 end
 
 local function by_look()
-  local looked = 0
+  local looked, list = 0, list_of(query)
   while looked < SCAN_LIMIT do
-    local some = call('ZRANGEBYSCORE', P .. 'all', cursor, '+inf', 'WITHSCORES', 'LIMIT', 0, 100)
+    local some = call('ZRANGEBYSCORE', list, cursor, '+inf', 'WITHSCORES', 'LIMIT', 0, 100)
     if #some == 0 then return false end
     for index = 1, #some, 2 do
       local found, state, name, due = matches(some[index], query, now)

@@ -6,6 +6,13 @@ local function version_of(space, key)
   return tonumber(string.match(there, '^%d+'))
 end
 
+local function heed(space)
+  if HEEDED[space] then
+    next_number('heed')
+    tell_jobs()
+  end
+end
+
 local function put(space, key, value, now)
   local version = next_number('doc')
   local head = string.format('%.0f %.17g ', version, now)
@@ -13,6 +20,7 @@ local function put(space, key, value, now)
     call('HINCRBY', META, 'docs', 1)
   end
   call('ZADD', P .. 'dockeys:' .. space, 0, key)
+  heed(space)
   return version
 end
 
@@ -20,6 +28,6 @@ local function discard(space, key)
   if call('HDEL', P .. 'docs:' .. space, key) == 1 then
     call('ZREM', P .. 'dockeys:' .. space, key)
     call('HINCRBY', META, 'docs', -1)
-    next_number('doc')
+    heed(space)
   end
 end

@@ -1,9 +1,9 @@
 -- with: prelude jobs asking
 -- Without ids it looks at SCAN_LIMIT jobs at most; says where it stopped.
+write_when_full()
 local now = new_instant()
 local query = read_query()
-local cursor, limit = take(), number()
-local given = number()
+local cursor, limit, given = take(), take(), take()
 local removed = 0
 
 local function try(id)
@@ -14,12 +14,7 @@ local function try(id)
   end
 end
 
-local function finish()
-  flush_counts()
-  publish()
-end
-
-if given >= 0 then
+if given then
   local seen, there = {}, {}
   for _ = 1, given do
     local id = take()
@@ -32,12 +27,13 @@ if given >= 0 then
     if removed >= limit then break end
     try(job.id)
   end
+  write_counts()
   finish()
   return { removed, false }
 end
-local looked = 0
+local looked, list = 0, list_of(query)
 while looked < SCAN_LIMIT do
-  local some = call('ZRANGEBYSCORE', P .. 'all', cursor, '+inf', 'WITHSCORES', 'LIMIT', 0, 100)
+  local some = call('ZRANGEBYSCORE', list, cursor, '+inf', 'WITHSCORES', 'LIMIT', 0, 100)
   if #some == 0 then break end
   for index = 1, #some, 2 do
     if removed >= limit then break end
@@ -47,5 +43,6 @@ while looked < SCAN_LIMIT do
   end
   if removed >= limit then break end
 end
+write_counts()
 finish()
 return { removed, looked >= SCAN_LIMIT and removed < limit and cursor or false }

@@ -1,6 +1,6 @@
 -- with: prelude
 local groups = {}
-local limit = number()
+local limit = take()
 if limit < 1 then return groups end
 for index, fingerprint in ipairs(call('ZREVRANGE', P .. 'groups', 0, limit - 1)) do
   groups[index] = { fingerprint, unpack(call('HMGET', P .. 'group:' .. fingerprint, 'job_name',

@@ -1,6 +1,6 @@
 -- with: prelude
-local after, limit = maybe(), number()
+local after, limit = take(), take()
 if after then
-  return call('ZRANGEBYSCORE', P .. 'events', '(' .. after, '+inf', 'LIMIT', 0, limit)
+  return call('ZRANGEBYSCORE', P .. 'events', '(' .. string.format('%.0f', after), '+inf', 'LIMIT', 0, limit)
 end
 return call('ZREVRANGE', P .. 'events', 0, math.min(limit, 1) - 1)

@@ -36,7 +36,7 @@ local function tally(job, move, after, now)
   end
 end
 
-local function flush_figures(now)
+local function write_figures(now)
   local minute = math.floor(now / 60) * 60
   local key = P .. 'minute:' .. string.format('%.0f', minute)
   local wrote = false
@@ -58,7 +58,8 @@ local function tell_event(job, kind, now)
   local seq = next_number('event')
   local head = string.format('%.0f %.17g %s %d ', seq, now, kind, #job.name)
   local text = head .. job.name .. job.id
-  call('ZADD', P .. 'events', string.format('%.0f', seq), text)
+  put_rank(P .. 'events', string.format('%.0f', seq), text)
+  events_told = true
 end
 
 local function group(job, err, fingerprint, now)
@@ -67,5 +68,5 @@ local function group(job, err, fingerprint, now)
   call('HINCRBY', key, 'count', 1)
   call('HSET', key, 'last_seen', digits(now), 'job_name', job.name, 'last_job_id', job.id,
     'last_error', err)
-  call('ZADD', P .. 'groups', digits(now), fingerprint)
+  put_rank(P .. 'groups', digits(now), fingerprint)
 end

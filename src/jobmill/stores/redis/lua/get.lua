@@ -1,5 +1,5 @@
 -- with: prelude jobs asking
 local now = instant()
 local records = {}
-for index = 1, number() do records[index] = record(take(), now) end
+for index = 1, take() do records[index] = record(take(), now) end
 return records

@@ -1,7 +1,8 @@
 -- with: prelude jobs figures moving
+write_when_full()
 local now = new_instant()
 local answers = apply_all(now)
-flush_counts()
-flush_figures(now)
-publish()
+write_counts()
+write_figures(now)
+finish()
 return answers

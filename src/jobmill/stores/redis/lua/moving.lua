@@ -4,26 +4,26 @@ local function read_move()
   local move = {
     event = take(),
     id = take(),
-    token = maybe(),
-    delay = number(),
-    result = maybe(),
-    error = maybe(),
-    fingerprint = maybe(),
-    lapsed = take() == '1',
-    untried = take() == '1',
-    memo = maybe(),
+    token = take(),
+    delay = take(),
+    result = take(),
+    error = take(),
+    fingerprint = take(),
+    lapsed = take(),
+    untried = take(),
+    memo = take(),
   }
   move.note = read_note()
   return move
 end
 
-local LAST_RUN = {
+local OF_A_RUN = {
   'suspect', 'asked', 'asked_error', 'asked_fingerprint', 'taken', 'worker', 'lease', 'started',
   'ended', 'expires', 'result', 'progress', 'progress_note', 'line', 'memo',
 }
 
 local function start_over(job)
-  for _, field in ipairs(LAST_RUN) do set(job, field, nil) end
+  for _, field in ipairs(OF_A_RUN) do forget(job, field) end
   set(job, 'attempts', 0)
   set(job, 'lapses', 0)
   set(job, 'generation', job.generation + 1)
@@ -34,7 +34,7 @@ local function write_error(job, err, fingerprint, now)
   if not err then return end
   call('RPUSH', P .. 'errors:' .. job.id, err)
   call('LTRIM', P .. 'errors:' .. job.id, -KEPT_ERRORS, -1)
-  set(job, 'fingerprint', fingerprint)
+  set_or_clear(job, 'fingerprint', fingerprint)
   if fingerprint then group(job, err, fingerprint, now) end
 end
 
@@ -48,10 +48,10 @@ local function write_errors(job, rule, move, now)
   end
 end
 
-local function finish(job, after, now)
-  for _, field in ipairs({ 'asked', 'asked_error', 'asked_fingerprint' }) do
-    set(job, field, nil)
-  end
+local function end_job(job, after, now)
+  clear(job, 'asked')
+  clear(job, 'asked_error')
+  clear(job, 'asked_fingerprint')
   local kept = after == 'completed' and job.keep_result or job.keep_failed
   set(job, 'ended', now)
   set(job, 'expires', now + tonumber(kept))
@@ -67,10 +67,13 @@ local function change(job, rule, move, now)
   if rule.fresh then start_over(job) end
   if rule.token then
     if move.note then take_note(job, move.note) end
-    set(job, 'suspect', (rule.suspect or (job.suspect and move.untried)) and '1' or nil)
-    set(job, 'result', move.result)
-    set(job, 'memo', move.memo)
-    set(job, 'lease', nil)
+    local suspect = rule.suspect or (job.suspect and move.untried)
+    set_or_clear(job, 'suspect', suspect and '1' or nil)
+    if move.result then set(job, 'result', move.result) end
+    set_or_clear(job, 'memo', move.memo)
+    -- They are those of one run.
+    clear(job, 'taken')
+    clear(job, 'line')
   end
   local lapses = math.max(rule.lapses, move.lapsed and 1 or 0)
   if rule.attempt ~= 0 then set(job, 'attempts', job.attempts + rule.attempt) end
@@ -82,7 +85,7 @@ local function change(job, rule, move, now)
   end
   write_errors(job, rule, move, now)
   if ENDED[after] then
-    finish(job, after, now)
+    end_job(job, after, now)
   elseif move.event == 'retry' then
     tell_event(job, 'retried', now)
   end
@@ -94,8 +97,8 @@ end
 local function ask(job, move)
   if not job.asked then
     set(job, 'asked', '1')
-    set(job, 'asked_error', move.error)
-    set(job, 'asked_fingerprint', move.fingerprint)
+    set_or_clear(job, 'asked_error', move.error)
+    set_or_clear(job, 'asked_fingerprint', move.fingerprint)
     save(job)
     call('SADD', P .. 'asked:' .. job.worker, job.id)
   end
@@ -122,6 +125,6 @@ end
 
 local function apply_all(now)
   local answers = {}
-  for index = 1, number() do answers[index] = apply(read_move(), now) end
+  for index = 1, take() do answers[index] = apply(read_move(), now) end
   return answers
 end

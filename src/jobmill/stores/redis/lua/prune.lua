@@ -1,6 +1,7 @@
 -- with: prelude jobs rates
+write_when_full()
 local now = new_instant()
-local limit = number()
+local limit = take()
 local removed = 0
 while removed < limit do
   local over = call('ZRANGEBYSCORE', P .. 'ended', '-inf', digits(now), 'LIMIT', 0,
@@ -8,12 +9,13 @@ while removed < limit do
   if #over == 0 then break end
   for _, member in ipairs(over) do
     local job = load(id_of_place(member))
-    if job then remove(job) else call('ZREM', P .. 'ended', member) end
+    if job then remove(job) else drop_rank(P .. 'ended', member) end
     removed = removed + 1
   end
+  write_ranks()
 end
-flush_counts()
-publish()
+write_counts()
+finish()
 
 local function trim_events()
   for _ = 1, 20 do
@@ -42,8 +44,8 @@ each_older(P .. 'groups', '(' .. digits(now - GROUPS_KEPT), function(fingerprint
   call('DEL', P .. 'group:' .. fingerprint)
 end)
 each_older(P .. 'rates', digits(now), function(key)
-  forget(P .. 'starts:' .. key, now)
-  forget(P .. 'slots:' .. key, now)
+  forget_old(P .. 'starts:' .. key, now)
+  forget_old(P .. 'slots:' .. key, now)
 end)
-each_older(P .. 'waiting', digits(server_time()), function() end)
+each_older(P .. 'waiting', digits(now), function() end)
 return removed

@@ -1,6 +1,6 @@
 -- The starts and slots of a rate limit: by their instant, and by when they mean nothing more.
 
-local function forget(set, now)
+local function forget_old(set, now)
   while true do
     local old = call('ZRANGEBYSCORE', set .. ':until', '-inf', digits(now), 'LIMIT', 0, 500)
     if #old == 0 then return end

@@ -1,5 +1,5 @@
 -- with: prelude
-local space, after, limit = take(), take(), number()
+local space, after, limit = take(), take(), take()
 if limit < 1 then return {} end
 local from = after == '' and '-' or '(' .. after
 local docs = {}

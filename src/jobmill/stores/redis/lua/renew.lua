@@ -1,8 +1,9 @@
 -- with: prelude jobs
+write_when_full()
 local now = new_instant()
-local lease = number()
+local lease = take()
 local beats = {}
-for index = 1, number() do
+for index = 1, take() do
   local id, token = take(), take()
   local note = read_note()
   local job = load(id)
@@ -10,10 +11,11 @@ for index = 1, number() do
     beats[index] = 'lost'
   else
     set(job, 'lease', now + lease)
-    call('ZADD', P .. 'leases', digits(job.lease), place(job))
+    put_rank(P .. 'leases', digits(job.lease), place(job))
     if note then take_note(job, note) end
     save(job)
     beats[index] = job.asked and 'abort' or 'ok'
   end
 end
+finish()
 return beats

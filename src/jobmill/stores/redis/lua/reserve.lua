@@ -1,9 +1,10 @@
 -- with: prelude rates
+write_when_full()
 local now = new_instant()
 local key, id, token = take(), take(), take()
 local windows, longest = {}, 0
-for index = 1, number() do
-  windows[index] = { limit = number(), seconds = number() }
+for index = 1, take() do
+  windows[index] = { limit = take(), seconds = take() }
   longest = math.max(longest, windows[index].seconds)
 end
 local STARTS, SLOTS = P .. 'starts:' .. key, P .. 'slots:' .. key
@@ -45,13 +46,13 @@ local function earliest(with_slots, slack)
     else
       last = from_end(STARTS, window.limit)
     end
-    if last then at = math.max(at, last + window.seconds * (1 + slack)) end
+    if last then at = math.max(at, last + window.seconds + slack) end
   end
   return at
 end
 
-forget(STARTS, now)
-forget(SLOTS, now)
+forget_old(STARTS, now)
+forget_old(SLOTS, now)
 local start = id .. '\0' .. token
 if call('ZSCORE', STARTS, start) then return '0' end
 local own = tonumber(call('ZSCORE', SLOTS, id) or nil)

@@ -1,12 +1,12 @@
 -- with: prelude
--- Registers who waits for the end of jobs; whether one of them is over already.
-local timeout = number()
+-- Registers who waits for the end of jobs, or of any; whether one of them is over already.
+local now = instant()
+local timeout = take()
 local over = 0
-local now = server_time()
-for _ = 1, number() do
+for _ = 1, take() do
   local id = take()
-  local state = call('HGET', P .. 'job:' .. id, 'state')
-  if not state or ENDED[state] then
+  local state = id ~= ANY_END and call('HGET', P .. 'job:' .. id, 'state')
+  if id ~= ANY_END and (not state or ENDED[state]) then
     over = 1
   else
     local before = tonumber(call('ZSCORE', P .. 'waiting', id) or 0)

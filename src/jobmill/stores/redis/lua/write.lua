@@ -1,7 +1,7 @@
 -- with: prelude documents
 local now = new_instant()
-local space, key, value, version = take(), take(), maybe(), maybe()
-if version and tonumber(version) ~= version_of(space, key) then
+local space, key, value, version = take(), take(), take(), take()
+if version and version ~= version_of(space, key) then
   return { 1, false }
 end
 local written = '0'
@@ -10,6 +10,5 @@ if value then
 else
   discard(space, key)
 end
-tell_jobs()
-publish()
+finish()
 return { call('HEXISTS', META, 'listed'), written }

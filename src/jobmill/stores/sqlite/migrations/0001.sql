@@ -1,18 +1,22 @@
 -- What jobmill keeps in an SQLite file. The names begin with jobmill_ because the file may be
 -- the application's own.
 
--- One row: the number of the last migration, and the latest instant that was written.
+-- One row: the number of the last migration, the latest instant that was written, and how many
+-- commits concerned somebody who waits.
 CREATE TABLE main.jobmill_meta (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     schema INTEGER NOT NULL,
-    clock REAL NOT NULL
+    clock REAL NOT NULL,
+    told INTEGER NOT NULL DEFAULT 0
 );
 INSERT INTO main.jobmill_meta (id, schema, clock) VALUES (1, 0, 0);
 
--- The last number given in a queue to a document and to an entry of the event list.
+-- The last number given in a queue to a document, to a change of one that workers act on, and to an
+-- entry of the event list.
 CREATE TABLE main.jobmill_numbers (
     queue TEXT PRIMARY KEY,
     doc INTEGER NOT NULL DEFAULT 0,
+    heed INTEGER NOT NULL DEFAULT 0,
     event INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 

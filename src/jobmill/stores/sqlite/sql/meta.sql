@@ -8,10 +8,10 @@ SELECT schema FROM main.jobmill_meta
 UPDATE main.jobmill_meta SET schema = ?
 
 -- name: clock
-SELECT clock FROM main.jobmill_meta
+SELECT clock, told FROM main.jobmill_meta
 
 -- name: told
-UPDATE main.jobmill_meta SET clock = max(clock, ?)
+UPDATE main.jobmill_meta SET clock = max(clock, ?), told = told + ?
 
 -- name: lock
 UPDATE main.jobmill_meta SET clock = 0 WHERE FALSE

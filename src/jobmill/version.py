@@ -1,0 +1,5 @@
+"""The release that this is."""
+
+from typing import Final
+
+VERSION: Final = "0.1.0"
