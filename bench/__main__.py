@@ -1,127 +1,178 @@
-"""Measures jobmill against bare loops over the same driver, as ratios of one run.
+"""Measures jobmill beside bare loops over the same drivers, and beside its peers.
 
-    python -m bench [--jobs 20000] [--rounds 3]
+    python -m bench [--jobs 20000] [--rounds 3] [--stores redis ...] [--peers FOLDER] [--out FILE]
+                    [--full | --short]
 
-Rounds alternate between jobmill and the bare loop; each figure is the median of its rounds.
-Every round checks that each job ran and was settled once.
+Rounds alternate between all that is compared; the best round of each counts, since what disturbs
+one only ever makes it slower. Every round checks that each job ran and was settled once.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import platform
 import sqlite3
-import statistics
+import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any, Final
 
-from bench.bare import drain_memory, drain_sqlite
-from jobmill import InMemoryQueue, Queue, SQLiteQueue, job
+from bench import measures
+from bench.peers import PEERS, PLACE, made, make_all, measured, version as peer_version
+from bench.places import Place, places, queue
+from bench.report import table
 
-ran = 0
-everything_ran = asyncio.Event()
-expected = 0
+STORES: Final = ("memory", "sqlite", "redis", "postgresql")
+VERBS: Final = ("drain", "bulk", "gathered", "one", "latency")
+FULL_BACKLOGS: Final = (1_000, 10_000, 100_000, 1_000_000)
+BACKLOGS: Final = (1_000, 100_000)
+IDLE: Final = 5.0
 
-
-@job(name="bench.noop")
-async def noop(number: int) -> None:  # noqa: ARG001  a payload to decode
-    """Count the run."""
-    global ran  # noqa: PLW0603  the cheapest witness there is
-    ran += 1
-    if ran == expected:
-        everything_ran.set()
-
-
-async def drain(queue: Queue, jobs: int) -> float:
-    """Jobs a second, from the start of a worker until all of them are completed."""
-    global ran, expected, everything_ran
-    await queue.enqueue_many([noop.call(n) for n in range(jobs)])
-    ran, expected, everything_ran = 0, jobs, asyncio.Event()
-    began = time.perf_counter()
-    queue.process()
-    await everything_ran.wait()
-    while (await queue.stats()).completed < jobs:  # noqa: ASYNC110  only the store knows
-        await asyncio.sleep(0)
-    seconds = time.perf_counter() - began
-    stats = await queue.stats()
-    await queue.shutdown()
-    assert (ran, stats.completed, stats.total) == (jobs, jobs, jobs), (ran, stats)
-    return jobs / seconds
-
-
-async def fill(queue: Queue, jobs: int) -> float:
-    """Jobs a second of one `enqueue_many`."""
-    began = time.perf_counter()
-    await queue.enqueue_many([noop.call(n) for n in range(jobs)])
-    seconds = time.perf_counter() - began
-    await queue.close()
-    return jobs / seconds
-
-
-async def gathered(queue: Queue, jobs: int) -> float:
-    """Jobs a second of single enqueues, 1,000 at once."""
-    began = time.perf_counter()
-    for start in range(0, jobs, 1_000):
-        numbers = range(start, min(start + 1_000, jobs))
-        await asyncio.gather(*[queue.enqueue(noop, {"number": n}) for n in numbers])
-    seconds = time.perf_counter() - began
-    await queue.close()
-    return jobs / seconds
+Note = Callable[[str, str, str, float], None]
+"""Takes a store, what was measured, of whom, and the figure."""
 
 
 def main() -> int:
-    """Run the rounds and print the table."""
-    parser = argparse.ArgumentParser(prog="python -m bench")
-    parser.add_argument("--jobs", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    jobs: int = options.jobs
-    figures: dict[str, list[float]] = {}
-    payloads = [b'{"number":%d}' % n for n in range(jobs)]
+    """Run the rounds, print the table, and write the figures."""
+    options = _options()
+    figures: dict[str, dict[str, dict[str, list[float]]]] = {}
 
-    def note(name: str, figure: float) -> None:
-        figures.setdefault(name, []).append(figure)
+    def note(store: str, what: str, whose: str, figure: float) -> None:
+        figures.setdefault(store, {}).setdefault(what, {}).setdefault(whose, []).append(figure)
+        print(f"{store:11} {what:16} {whose:14} {figure:14,.4f}", file=sys.stderr, flush=True)
 
-    for _ in range(options.rounds):
-        with tempfile.TemporaryDirectory() as folder:
-            place = Path(folder)
-
-            def sqlite(name: str, concurrency: int = 100, *, place: Path = place) -> Queue:
-                return SQLiteQueue(place / f"{name}.db", concurrency=concurrency)
-
-            def memory(concurrency: int = 100) -> Queue:
-                return InMemoryQueue(concurrency=concurrency)
-
-            note("memory bare", asyncio.run(drain_memory(payloads)))
-            note("memory drain 100", asyncio.run(drain(memory(), jobs)))
-            note("memory drain 10", asyncio.run(drain(memory(10), jobs)))
-            asyncio.run(fill(sqlite("bare"), jobs))
-            note("sqlite bare", drain_sqlite(place / "bare.db"))
-            note("sqlite drain 100", asyncio.run(drain(sqlite("hundred"), jobs)))
-            note("sqlite drain 10", asyncio.run(drain(sqlite("ten", 10), jobs // 4)))
-            note("sqlite enqueue_many", asyncio.run(fill(sqlite("many"), jobs)))
-            note("sqlite enqueue gathered", asyncio.run(gathered(sqlite("gathered"), jobs)))
-    report(figures)
+    if options.peers is not None:
+        make_all(options.peers)
+    for _ in range(7):
+        note("process", "import", "jobmill", measures.import_time(1))
+    with places(set(options.stores)) as there:
+        for number in range(options.rounds):
+            for place in there:
+                ours(place, options.jobs, note)
+                if options.peers is not None:
+                    theirs(place, options.peers, options.jobs, note)
+                if not number and place.name != "memory" and not options.short:
+                    once(place, options.jobs, FULL_BACKLOGS if options.full else BACKLOGS, note)
+    found = {"about": about(options), "figures": figures}
+    print(table(found))
+    if options.out is not None:
+        options.out.parent.mkdir(exist_ok=True)
+        options.out.write_text(json.dumps(found, indent=1) + "\n")
     return 0
 
 
-def report(figures: dict[str, list[float]]) -> None:
-    """Print the medians, and what share of the bare loop they are."""
-    print(f"command: {' '.join(sys.orig_argv[1:])}")
-    print(
-        f"machine: {platform.machine()}, {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench")
+    parser.add_argument("--jobs", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--stores", nargs="+", choices=STORES, default=STORES)
+    parser.add_argument(
+        "--peers", type=Path, nargs="?", const=PLACE, help="the folder of their environments"
     )
-    median: Callable[[str], float] = lambda name: statistics.median(figures[name])  # noqa: E731
-    for name in figures:
-        store = name.split()[0]
-        share = f"{median(name) / median(f'{store} bare'):6.2f} of bare"
-        print(f"{name:26} {median(name):10,.0f} jobs/s  {share if 'drain' in name else ''}")
+    extent = parser.add_mutually_exclusive_group()
+    extent.add_argument("--full", action="store_true", help="backlogs up to a million")
+    extent.add_argument("--short", action="store_true", help="draining and enqueueing alone")
+    parser.add_argument("--out", type=Path, help="the file to write the figures to")
+    return parser.parse_args()
+
+
+def ours(place: Place, jobs: int, note: Note) -> None:
+    """One round of jobmill and of the bare loop, batched alike."""
+    few = max(1, jobs // 4)
+    for concurrency, some in ((100, jobs), (10, few)):
+        url = place.fresh()
+        if place.name != "memory":
+            asyncio.run(measures.bulk(queue(url), some))
+        what = f"drain {concurrency}"
+        note(place.name, what, "bare", asyncio.run(place.bare(url, concurrency, some)))
+        found = asyncio.run(measures.drain(queue(place.fresh(), concurrency), some))
+        note(place.name, what, "jobmill", found)
+    for what, verb, some in (
+        ("bulk", measures.bulk, jobs),
+        ("gathered", measures.gathered, few),
+        ("one", measures.one, max(1, jobs // 40)),
+        ("latency", measures.latency, 50),
+    ):
+        note(place.name, what, "jobmill", asyncio.run(verb(queue(place.fresh()), some)))
+
+
+def theirs(place: Place, folder: Path, jobs: int, note: Note) -> None:
+    """One round of each peer on the store; one that fails is said, and has no figure."""
+    few = max(1, jobs // 4)
+    for peer in PEERS:
+        if peer.store != place.name or not made(folder, peer):
+            continue
+        for verb in VERBS:
+            some = {"drain": jobs, "bulk": jobs, "gathered": few, "one": jobs // 40, "latency": 50}
+            count = some[verb] if verb == "latency" else max(1, int(some[verb] * peer.share))
+            try:
+                found = measured(folder, peer, verb, place.fresh(), jobs=count, concurrency=100)
+            except (subprocess.SubprocessError, ValueError, IndexError) as error:
+                print(f"{peer.name} {verb} failed: {error}", file=sys.stderr)
+                continue
+            what = "drain 100" if verb == "drain" else verb
+            if found.get("ran_twice"):
+                note(place.name, "ran twice", peer.name, found["ran_twice"])
+            if (figure := found.get("median" if verb == "latency" else "rate")) is not None:
+                note(place.name, what, peer.name, figure)
+
+
+def once(place: Place, jobs: int, backlogs: tuple[int, ...], note: Note) -> None:
+    """What needs no rounds, or takes too long for them."""
+    for processes in (1, 2):
+        url = place.fresh()
+        found = asyncio.run(measures.drain_apart(queue(url), url, jobs, processes))
+        note(place.name, f"processes {processes}", "jobmill", found)
+    for waiting in backlogs:
+        some = min(5_000, waiting)
+        found = asyncio.run(measures.backlog(queue(place.fresh()), waiting, some))
+        note(place.name, f"backlog {waiting}", "jobmill", found)
+    url = place.fresh()
+    with measures.Workers(url, "default", 1, 10) as workers:
+        asyncio.run(asyncio.sleep(IDLE))
+        note(place.name, "memory MB", "jobmill", workers.memory())
+        if (before := place.statements()) is not None:
+            asyncio.run(asyncio.sleep(2 * IDLE))
+            after = place.statements() or 0.0
+            note(place.name, "idle statements", "jobmill", (after - before) / (2 * IDLE))
+
+
+def about(options: argparse.Namespace) -> dict[str, Any]:
+    """How, where and when it was measured, and with what."""
+    peers = {
+        peer.name: peer_version(options.peers, peer)
+        for peer in PEERS
+        if options.peers is not None and made(options.peers, peer)
+    }
+    load = "" if not hasattr(os, "getloadavg") else f"{os.getloadavg()[2]:.1f}"
+    return {
+        "command": _command(options),
+        "day": str(datetime.now(UTC).date()),
+        "machine": platform.machine(),
+        "cores": os.cpu_count() or 1,
+        "load of the last 15 minutes": load,
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "drivers": {name: version(name) for name in ("redis", "hiredis", "asyncpg", "msgspec")},
+        "peers": peers,
+        "jobs": options.jobs,
+        "rounds": options.rounds,
+    }
+
+
+def _command(options: argparse.Namespace) -> str:
+    """What was asked, without the folders of this machine."""
+    words = ["python -m bench", f"--jobs {options.jobs}", f"--rounds {options.rounds}"]
+    if tuple(options.stores) != STORES:
+        words.append(f"--stores {' '.join(options.stores)}")
+    words += [f"--{word}" for word in ("peers", "full") if getattr(options, word)]
+    return " ".join(words)
 
 
 if __name__ == "__main__":

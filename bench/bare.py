@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import sqlite3
 import time
 from pathlib import Path
 
+from redis.asyncio import Redis
+
+from jobmill.states import Move
+from jobmill.store import Want
+from jobmill.stores.redis import wire
+from jobmill.stores.redis.address import Address
+from jobmill.stores.redis.keys import tag
+from jobmill.stores.redis.scripts import SCRIPTS
 from jobmill.stores.sqlite.statements import statements
 
 BATCH = 100
 
 
-def drain_sqlite(path: Path) -> float:
-    """Claim and settle all that is pending, by BATCH, each batch one transaction: jobs/s."""
+def drain_sqlite(path: Path, batch: int = BATCH) -> float:
+    """Claim and settle all that is pending, by `batch`, each batch one transaction: jobs/s."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
@@ -26,7 +35,7 @@ def drain_sqlite(path: Path) -> float:
         now = time.time()
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany(move["settle"], settled)
-        ready = connection.execute(claim["ready"], ("default", 0, BATCH)).fetchall()
+        ready = connection.execute(claim["ready"], ("default", 0, batch)).fetchall()
         seqs = json.dumps([row[2] for row in ready])
         rows = connection.execute(
             claim["hand_out"], ("token", "worker", now + 30, now, seqs)
@@ -50,19 +59,53 @@ def drain_sqlite(path: Path) -> float:
     return done / seconds
 
 
-async def drain_memory(payloads: list[bytes]) -> float:
-    """Decode each payload and run it in an asyncio task of its own, 100 at once: jobs/s."""
+async def drain_redis(address: Address, batch: int = BATCH) -> float:
+    """Claim and settle all that is pending, by `batch`, in one script call a batch: jobs/s."""
+    client = Redis(**address.options(), protocol=2)
+    claim = SCRIPTS["claim"]
+    sha = await client.script_load(claim.text)
+    done = 0
+    settled: list[Move] = []
+    began = time.perf_counter()
+    for number in itertools.count():
+        want = Want(worker="bare", token=f"bare.{number}", limit=batch, lease=30.0)
+        words = wire.packed([None, *wire.told_want(want), *wire.told_moves(settled)])
+        answer = await client.evalsha(sha, 1, tag("default"), words)
+        rows = answer[1]
+        for row in rows:
+            json.loads(row[2])
+        settled = [
+            Move(
+                event="succeed",
+                job_id=row[0].decode(),
+                token=row[4].decode(),
+                result=b"null",
+            )
+            for row in rows
+        ]
+        done += len(rows)
+        if not rows:
+            break
+    seconds = time.perf_counter() - began
+    left = await client.zcard(f"{tag('default')}:ended")
+    await client.aclose()
+    assert left == done, f"{done} jobs were claimed, {left} have ended"
+    return done / seconds
+
+
+async def drain_memory(payloads: list[bytes], batch: int = BATCH) -> float:
+    """Decode each payload and run it in an asyncio task of its own, `batch` at once: jobs/s."""
 
     async def handler(payload: object) -> None:
         assert payload is not None
 
     loop = asyncio.get_running_loop()
     began = time.perf_counter()
-    for start in range(0, len(payloads), BATCH):
+    for start in range(0, len(payloads), batch):
         await asyncio.gather(
             *[
                 loop.create_task(handler(json.loads(data)))
-                for data in payloads[start : start + BATCH]
+                for data in payloads[start : start + batch]
             ]
         )
     return len(payloads) / (time.perf_counter() - began)
