@@ -10,7 +10,7 @@ import asyncio
 from typing import Any
 
 from bench.load import PAYLOAD, a_payload
-from jobmill.options import Policy
+from jobmill.policy import Policy
 from jobmill.states import Move
 from jobmill.store import NewJob, Want
 from jobmill.stores.postgresql import Address, PostgresStore

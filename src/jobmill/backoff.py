@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable
 from typing import assert_never
 
-from jobmill.options import BackoffFunction, BackoffName, Policy
+from jobmill.options import BackoffFunction, BackoffName
+from jobmill.policy import Policy
 
 _LARGEST_EXPONENT = 1023
 _LARGEST_FACTOR = 2**1023

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import reprlib
 import threading
 from collections.abc import Awaitable, Callable, Generator, Mapping
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, ass
 from jobmill.errors import ConfigError, JobCancelled, JobsError, JobTimeout, LeaseLost
 
 if TYPE_CHECKING:
+    import asyncio
+
     from jobmill.queue import Queue
 
 AbortReason: TypeAlias = Literal["cancelled", "timeout", "shutdown", "lease_lost"]
@@ -74,7 +75,9 @@ class AbortSignal:
 
     async def wait(self) -> None:
         """Return as soon as the run should stop."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        from asyncio import get_running_loop
+
+        waiter: asyncio.Future[None] = get_running_loop().create_future()
         with _ABORTING:
             if self._reason is not None:
                 return

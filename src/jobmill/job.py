@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -22,7 +21,6 @@ from typing import (
     overload,
 )
 
-from jobmill.codec import Codec
 from jobmill.context import JobContext
 from jobmill.errors import ConfigError, DefinitionError, PayloadError
 from jobmill.options import (
@@ -47,6 +45,8 @@ from jobmill.signature import (
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+
+    from jobmill.codec import Codec
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -164,7 +164,9 @@ class JobDefinition(Generic[P, R_co]):
         if unique is None:
             return None
         if not callable(unique):
-            return hashlib.sha256(data).hexdigest()
+            from hashlib import sha256
+
+            return sha256(data).hexdigest()
         try:
             key: Any = unique(payload)
         except Exception as error:
@@ -182,11 +184,15 @@ class JobDefinition(Generic[P, R_co]):
     @cached_property
     def payload_codec(self) -> Codec:
         """The codec of P; made at first use, so that P may be defined after the job."""
+        from jobmill.codec import Codec
+
         return Codec(self._payload_type())
 
     @cached_property
     def result_codec(self) -> Codec:
         """The codec of R; made at first use."""
+        from jobmill.codec import Codec
+
         return Codec(result_type(self.handler, self.signature))
 
     def _check_signature(self) -> None:

@@ -20,7 +20,8 @@ from jobmill.backoff import retry_delay
 from jobmill.context import JobContext
 from jobmill.errors import ConfigError, Fail, PayloadError
 from jobmill.job import JobMiddleware
-from jobmill.options import BackoffName, Policy, check_duration, check_key, check_whole
+from jobmill.options import BackoffName, check_duration, check_key, check_whole
+from jobmill.policy import Policy
 from jobmill.store import Window
 
 Next = Callable[[], Awaitable[Any]]

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import enum
 import math
 import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from typing import Any, Literal, TypeAlias, TypedDict, Unpack, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    NamedTuple,
+    TypeAlias,
+    TypedDict,
+    Unpack,
+    cast,
+)
 
-import msgspec
-from msgspec import UNSET, UnsetType
+from jobmill.errors import ConfigError, DefinitionError
 
-from jobmill.errors import ConfigError, DefinitionError, PayloadError
+if TYPE_CHECKING:
+    from jobmill.policy import Policy
 
 BackoffName: TypeAlias = Literal["fixed", "linear", "exponential"]
 BackoffFunction: TypeAlias = Callable[[int, BaseException], float]
@@ -70,26 +79,16 @@ class EnqueueOptions(TypedDict, total=False):
     wake: bool | None
 
 
-class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What travels with a job, so that any worker can decide what follows a run.
+class Unset(enum.Enum):
+    """What stands where None would be a choice."""
 
-    Units: seconds.
-    """
-
-    max_attempts: int = 4
-    timeout: float | None = None
-    retry_delay: float = 1.0
-    backoff: BackoffName = "exponential"
-    max_retry_delay: float = 3600.0
-    jitter: float = 0.1
-    keep_result: float = 86_400.0
-    keep_failed: float = 604_800.0
-    max_lapses: int = 3
-    on_lapse: OnLapse = "retry"
-    abort_grace: float = 1.0
+    UNSET = enum.auto()
 
 
-class EnqueueRequest(msgspec.Struct, frozen=True, kw_only=True):
+UNSET: Final = Unset.UNSET
+
+
+class EnqueueRequest(NamedTuple):
     """The keywords of one `enqueue`, checked and in plain units.
 
     Units: `delay` and `timeout` in seconds, `run_at` in Unix seconds.
@@ -99,10 +98,10 @@ class EnqueueRequest(msgspec.Struct, frozen=True, kw_only=True):
     run_at: float | None = None
     priority: int | None = None
     max_attempts: int | None = None
-    timeout: float | UnsetType | None = UNSET
+    timeout: float | Unset | None = UNSET
     unique_key: str | None = None
     job_id: str | None = None
-    metadata: dict[str, str] = {}
+    metadata: dict[str, str] | None = None
     tx: object = None
     wake: bool | None = None
 
@@ -169,9 +168,11 @@ class JobOptions:
         self,
         *,
         max_attempts: int | None = None,
-        timeout: float | UnsetType | None = UNSET,
+        timeout: float | Unset | None = UNSET,
     ) -> Policy:
         """What travels with a job under these options; a callable backoff as "exponential"."""
+        from jobmill.policy import Policy
+
         return Policy(
             max_attempts=self.max_attempts if max_attempts is None else max_attempts,
             timeout=self.timeout if timeout is UNSET else timeout,
@@ -190,24 +191,6 @@ class JobOptions:
         return frozenset(
             name for name in _CHECKS if getattr(self, name) != getattr(JobOptions, name)
         )
-
-
-def encode_policy(policy: Policy) -> bytes:
-    """The policy as JSON; what is default is left out."""
-    return msgspec.json.encode(policy)
-
-
-@lru_cache(maxsize=1024)
-def decode_policy(data: bytes) -> Policy:
-    """The policy that encode_policy wrote; PayloadError where it is none."""
-    try:
-        return _POLICY.decode(data)
-    except (ValueError, RecursionError) as error:
-        message = f"the job's policy does not decode: {error}"
-        raise PayloadError(message) from error
-
-
-_POLICY = msgspec.json.Decoder(Policy)
 
 
 def check_enqueue(options: Mapping[str, Any]) -> EnqueueRequest:
@@ -449,6 +432,8 @@ def _metadata(field: str, value: object) -> dict[str, str]:
             raise _wrong(field, each, "give strings as keys and as values")
         _sayable(field, each)
     checked = cast("dict[str, str]", entries)
+    import json
+
     if (size := len(json.dumps(checked, ensure_ascii=False).encode())) > MAX_METADATA_BYTES:
         message = f"{field}: {size} bytes of JSON are too many; the limit is {MAX_METADATA_BYTES}"
         raise ConfigError(message, field=field)

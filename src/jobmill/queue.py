@@ -482,7 +482,7 @@ class Queue:
             delay=request.delay,
             run_at=request.run_at,
             unique_key=key,
-            metadata=request.metadata,
+            metadata=request.metadata or {},
         )
 
     def _handle(self, call: Call[R], added: Added) -> JobHandle[R]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, assert_never
 import msgspec
 
 from jobmill.errors import ConfigError, CronError
-from jobmill.options import Policy
+from jobmill.policy import Policy
 from jobmill.timezones import zone_named
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import PurePath
 from typing import (
     Any,
     Never,
@@ -143,6 +142,8 @@ def _script_name(function: Any) -> str:
     )
     if (spec := names.get("__spec__")) is not None:
         return cast("str", spec.name)
+    from pathlib import PurePath
+
     return PurePath(names.get("__file__") or "").stem
 
 

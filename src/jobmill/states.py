@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from jobmill.options import Policy
+from jobmill.policy import Policy
 
 State = Literal["delayed", "pending", "processing", "completed", "failed", "cancelled"]
 STATES: Final[tuple[State, ...]] = (

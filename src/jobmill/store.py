@@ -22,7 +22,7 @@ from typing import Final, Literal, Protocol, runtime_checkable
 import msgspec
 
 from jobmill.limits import Window
-from jobmill.options import Policy
+from jobmill.policy import Policy
 from jobmill.states import Claim, Event, Failure, Move, Note, State
 from jobmill.tally import HISTOGRAM_BOUNDS, Bucket
 

@@ -10,10 +10,14 @@ import pytest
 from jobmill.version import VERSION
 
 HEAVY = {
+    "asyncio",
     "asyncpg",
     "cyclopts",
     "hiredis",
     "jinja2",
+    "json",
+    "logging",
+    "msgspec",
     "multiprocessing",
     "prometheus_client",
     "psycopg",
@@ -52,7 +56,7 @@ def test_what_only_schedules_need_is_loaded_at_its_first_use() -> None:
     assert modules_after(first_use) & engine == engine - {"zoneinfo"}
 
 
-@pytest.mark.parametrize("name", ["multiprocessing", "pydantic", "sqlite3"])
+@pytest.mark.parametrize("name", ["asyncio", "msgspec", "multiprocessing", "pydantic", "sqlite3"])
 def test_a_heavy_import_would_be_seen(name: str) -> None:
     assert name in modules_after(f"import {name}") & HEAVY
 

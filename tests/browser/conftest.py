@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import expect
 
 from jobmill import Queue
-from jobmill.options import Policy
+from jobmill.policy import Policy
 from jobmill.store import NewJob
 from tests.api.conftest import STORES, OpenQueue, memory
 from tests.browser.chromium import PATIENCE, Chromium, Window, program, window

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from jobmill import Queue
-from jobmill.options import Policy
 from jobmill.plans import SCHEDULES
+from jobmill.policy import Policy
 from jobmill.records import JobError, cancellation
 from jobmill.roster import WORKERS, Entry, Running, encode_entry
 from jobmill.schedule import (

@@ -37,7 +37,7 @@ import pytest
 import jobmill
 from jobmill import Queue, create_queue
 from jobmill.cli import main
-from jobmill.options import Policy
+from jobmill.policy import Policy
 from jobmill.registry import isolated
 from jobmill.store import NewJob
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from jobmill import create_queue
-from jobmill.options import Policy
+from jobmill.policy import Policy
 from jobmill.store import NewJob
 from tests.cli.kit import Cli, eventually
 

@@ -13,7 +13,7 @@ import pytest
 
 from jobmill import Queue
 from jobmill.dashboard import create_app
-from jobmill.options import Policy
+from jobmill.policy import Policy
 from jobmill.states import Move
 from jobmill.store import NewJob, Want
 from tests.api.conftest import STORES, MakeQueue

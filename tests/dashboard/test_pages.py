@@ -29,7 +29,7 @@ from jobmill.dashboard.masking import HIDDEN, Mask
 from jobmill.dashboard.reads.figures import HOUR, Surveyor
 from jobmill.dashboard.reads.schedules import schedule_view
 from jobmill.dashboard.views import ScheduleView
-from jobmill.options import Policy
+from jobmill.policy import Policy
 from jobmill.store import NewJob, Store
 from jobmill.testing import drain
 from tests.dashboard.kit import HTML, PAGES, Asker, asking, fail, fill, greet, later

@@ -27,7 +27,7 @@ from jobmill import (
     define_job,
 )
 from jobmill.errors import DuplicateJob, StoreUnavailable
-from jobmill.options import Policy
+from jobmill.policy import Policy
 from jobmill.seams import Seams
 from jobmill.store import NewJob, Store
 from jobmill.testing.eventlog import Begins, Disturbs, Ends, Gone, Stops

@@ -12,7 +12,7 @@ from functools import partial
 
 from jobmill.errors import StoreUnavailable
 from jobmill.limits import Window
-from jobmill.options import Policy
+from jobmill.policy import Policy
 from jobmill.states import (
     Claim,
     Failure,

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from jobmill.backoff import backoff_delay, chosen_delay, retry_delay
-from jobmill.options import BackoffName, Policy
+from jobmill.options import BackoffName
+from jobmill.policy import Policy
 
 EXPECTED: dict[BackoffName, list[float]] = {
     "fixed": [3, 3, 3, 3, 3],

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from jobmill.limits import Window
-from jobmill.options import Policy
+from jobmill.policy import Policy
 from jobmill.states import Claim, Event as Happens, Move, State
 from jobmill.store import Added, Beat, Claimed, Lease, Moved, MoveStatus, NewJob, Record, Want
 from jobmill.testing.checker import Dump, Violation, check, check_outside

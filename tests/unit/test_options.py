@@ -12,17 +12,16 @@ from hypothesis import given, strategies as st
 
 from jobmill.errors import ConfigError, DefinitionError, PayloadError
 from jobmill.options import (
+    UNSET,
     EnqueueOptions,
     EnqueueRequest,
     JobOptions,
     OptionFields,
-    Policy,
     check_enqueue,
     check_job_name,
     check_queue_name,
-    decode_policy,
-    encode_policy,
 )
+from jobmill.policy import Policy, decode_policy, encode_policy
 
 NAN, INFINITY = float("nan"), float("inf")
 NO_DURATIONS = ["30", True, None, NAN, INFINITY, -INFINITY, -1, -0.5, timedelta(-1), [1], 10**400]
@@ -232,7 +231,7 @@ WRONG_ENQUEUE: dict[str, list[Any]] = {
 
 def test_every_keyword_of_enqueue_is_tested_here() -> None:
     assert WRONG_ENQUEUE.keys() | {"tx"} == EnqueueOptions.__annotations__.keys()
-    assert set(EnqueueRequest.__struct_fields__) == EnqueueOptions.__annotations__.keys()
+    assert set(EnqueueRequest._fields) == EnqueueOptions.__annotations__.keys()
     assert get_type_hints(EnqueueOptions)
 
 
@@ -278,7 +277,7 @@ def test_right_keywords_of_enqueue_come_back_in_plain_units() -> None:
 def test_none_leaves_a_keyword_of_enqueue_out_but_for_the_timeout() -> None:
     nothing = dict.fromkeys(EnqueueOptions.__annotations__.keys() - {"timeout"})
     assert check_enqueue(nothing) == check_enqueue({}) == EnqueueRequest()
-    assert check_enqueue({}).timeout is msgspec.UNSET
+    assert check_enqueue({}).timeout is UNSET
     assert check_enqueue({"timeout": None}).timeout is None
 
 

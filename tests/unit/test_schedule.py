@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
-from jobmill.options import Policy
+from jobmill.policy import Policy
 from jobmill.schedule import (
     CAUGHT_UP,
     KEPT_TICKS,

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from jobmill.clock import Clock
-from jobmill.options import Policy
+from jobmill.policy import Policy
 from jobmill.states import ENDED, NEEDS_TOKEN, UNFINISHED, Event, Move, Note, State
 from jobmill.store import (
     Bucket,

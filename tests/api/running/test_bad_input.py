@@ -9,7 +9,7 @@ import pytest
 
 from jobmill import JobContext, JobHooks, Worker
 from jobmill.feed import Feed
-from jobmill.options import Policy
+from jobmill.policy import Policy
 from jobmill.queue import Queue
 from jobmill.run import Run
 from jobmill.states import Claim, Move

@@ -22,11 +22,11 @@ from jobmill.options import (
     MAX_DELAY,
     MAX_KEY,
     MAX_METADATA_BYTES,
-    Policy,
     check_enqueue,
     check_job_name,
     check_queue_name,
 )
+from jobmill.policy import Policy
 from jobmill.registry import isolated
 from jobmill.store import Record
 from jobmill.stores.postgresql import PostgresStore

@@ -12,7 +12,7 @@ from typing import IO, TypeAlias
 
 import pytest
 
-from jobmill.options import Policy
+from jobmill.policy import Policy
 from jobmill.store import NewJob
 from jobmill.stores.sqlite import SQLiteStore
 

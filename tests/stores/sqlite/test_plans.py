@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jobmill.options import Policy
+from jobmill.policy import Policy
 from jobmill.states import after_success
 from jobmill.store import NewJob, Query, Want
 from jobmill.stores.sqlite import SQLiteStore

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from jobmill.options import Policy
+from jobmill.policy import Policy
 from jobmill.states import State
 from jobmill.store import KEPT_ERRORS, KEPT_LINES, Claim, NewJob, Note, Record
 

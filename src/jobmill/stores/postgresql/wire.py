@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from jobmill.errors import PayloadError
-from jobmill.options import Policy, decode_policy, encode_policy
+from jobmill.policy import Policy, decode_policy, encode_policy
 from jobmill.states import RULES, UNFINISHED, Claim, Move, Note
 from jobmill.store import (
     Added,

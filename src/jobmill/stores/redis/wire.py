@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from jobmill.errors import PayloadError, PayloadTooLarge
-from jobmill.options import Policy, decode_policy, encode_policy
+from jobmill.policy import Policy, decode_policy, encode_policy
 from jobmill.states import Claim, Move, Note
 from jobmill.store import (
     Added,

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from jobmill.options import encode_policy
+from jobmill.policy import encode_policy
 from jobmill.states import State
 from jobmill.store import Added, NewJob
 from jobmill.stores.sqlite.turn import Turn

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from jobmill.errors import PayloadError
-from jobmill.options import Policy, decode_policy
+from jobmill.policy import Policy, decode_policy
 
 _STRINGS = msgspec.json.Decoder(dict[str, str])
 _ANY_POLICY = Policy()

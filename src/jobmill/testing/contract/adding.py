@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from jobmill.options import Policy
+from jobmill.policy import Policy
 from jobmill.states import ENDED, Event, State
 from jobmill.store import Added, Store
 from jobmill.testing.contract.case import (

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from jobmill.clock import Clock
-from jobmill.options import Policy
+from jobmill.policy import Policy
 from jobmill.states import Claim, Event, Move, Note, State
 from jobmill.store import Claimed, Moved, NewJob, Record, Store, Want
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from jobmill.options import Policy
+from jobmill.policy import Policy
 from jobmill.states import ENDED, STATES, Event, Move, State
 from jobmill.store import KEPT_ERRORS, Moved, Store
 from jobmill.testing.contract.case import (

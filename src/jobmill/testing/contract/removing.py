@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobmill.options import Policy
+from jobmill.policy import Policy
 from jobmill.states import ENDED, STATES, State
 from jobmill.store import Added, Query, Store
 from jobmill.testing.contract.case import (
