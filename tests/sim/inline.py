@@ -132,6 +132,11 @@ class InlineRedisStore(RedisStore):
         other._time = self._time
         return other
 
+    def instant(self) -> float:
+        """That of a call: the server takes the one that it is told."""
+        assert self._time is not None
+        return self._time.now()
+
     async def open(self) -> None:
         """Use the wire."""
         if self._connection is None:

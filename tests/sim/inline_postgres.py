@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
-from collections import defaultdict
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, Never, TypeVar
 
@@ -27,7 +25,7 @@ T = TypeVar("T")
 
 
 class Wire:
-    """A connection to a server that asks and that listens, on a loop in a thread of its own.
+    """A connection to a server that asks and that listens, on a loop of its own.
 
     A server that tells its own connection something does so before it is ready for the next
     statement.
@@ -36,10 +34,8 @@ class Wire:
     def __init__(self, address: Address) -> None:
         self.address = address
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
         self._connection: Any = self._do(_connected(address))
-        self._ears: defaultdict[str, list[Ears]] = defaultdict(list)
+        self._ears: dict[str, list[Ears]] = {}
         self._told: list[str] = []
 
     def fetch(self, statement: str, *arguments: object) -> Sequence[Any]:
@@ -55,30 +51,48 @@ class Wire:
         """Run statements whose answer nobody asks for."""
         self._do(self._connection.execute(statements))
 
-    def subscribe(self, channel: str, ears: Ears) -> None:
-        """Let these hear what is told to the channel."""
-        if not self._ears[channel]:
-            self._do(self._connection.add_listener(channel, self._note))
-        self._ears[channel].append(ears)
+    def subscribe(self, channels: Channels, ears: Ears) -> None:
+        """Let these hear what is told to the channels."""
+        if channels.ends not in self._ears:
+            # As who waits for ends does; here somebody always may.
+            self.fetch("SELECT pg_advisory_lock_shared($1::integer, $2::integer)", *channels.lock)
+        for channel in (channels.jobs, channels.ends):
+            if channel not in self._ears:
+                self._do(self._connection.add_listener(channel, self._note))
+            self._ears.setdefault(channel, []).append(ears)
 
-    def unsubscribe(self, channel: str, ears: Ears) -> None:
-        """Let these hear no more."""
-        self._ears[channel].remove(ears)
-        if not self._ears[channel]:
-            self._do(self._connection.remove_listener(channel, self._note))
+    def unsubscribe(self, channels: Channels, ears: Ears) -> None:
+        """Let these hear no more; the wire itself listens on."""
+        for channel in (channels.jobs, channels.ends):
+            self._ears[channel].remove(ears)
 
     def close(self) -> None:
-        """Let go of the connection, and of the thread."""
+        """Let go of the connection."""
         self._do(self._connection.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
         self._loop.close()
 
     def _note(self, _connection: object, _pid: int, channel: str, _payload: object) -> None:
         self._told.append(channel)
 
     def _do(self, asked: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(asked, self._loop).result()
+        with _no_loop():
+            return self._loop.run_until_complete(asked)
+
+
+@contextlib.contextmanager
+def _no_loop() -> Iterator[None]:
+    """Let another loop run inside the one that runs here, which stands still meanwhile."""
+    outer = asyncio._get_running_loop()
+    task = None if outer is None else asyncio.current_task(outer)
+    if outer is not None and task is not None:
+        asyncio.tasks._leave_task(outer, task)
+    asyncio._set_running_loop(None)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(outer)
+        if outer is not None and task is not None:
+            asyncio.tasks._enter_task(outer, task)
 
 
 async def _connected(address: Address) -> Any:
@@ -101,10 +115,7 @@ class Ears(Listener):
     def __init__(self, channels: Channels, wire: Wire) -> None:
         super().__init__(channels, _nothing)
         self._wire = wire
-        for channel in (channels.jobs, channels.ends):
-            wire.subscribe(channel, self)
-        # As who waits for ends does; here somebody always may.
-        wire.fetch("SELECT pg_advisory_lock_shared($1::integer, $2::integer)", *channels.lock)
+        wire.subscribe(channels, self)
         self._watched.set()
         self._stand()
 
@@ -117,11 +128,7 @@ class Ears(Listener):
 
     async def close(self) -> None:
         """Hear nothing more."""
-        for channel in (self._channels.jobs, self._channels.ends):
-            self._wire.unsubscribe(channel, self)
-        self._wire.fetch(
-            "SELECT pg_advisory_unlock_shared($1::integer, $2::integer)", *self._channels.lock
-        )
+        self._wire.unsubscribe(self._channels, self)
 
     async def _listen(self) -> None:
         """Nothing: the wire listens."""
@@ -155,6 +162,11 @@ class InlinePostgresStore(PostgresStore):
         other = InlinePostgresStore(self._wire, queue or self._queue)
         other._time = self._time
         return other
+
+    def instant(self) -> float:
+        """That of a call: the server takes the one that it is told."""
+        assert self._time is not None
+        return self._time.now()
 
     async def open(self) -> None:
         """Use the wire."""

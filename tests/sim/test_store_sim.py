@@ -19,7 +19,6 @@ from jobmill.stores.redis.scripts import SCRIPTS
 from jobmill.testing.checker import Checker
 from jobmill.testing.faults import Odds
 from jobmill.testing.sim import Sim, SimError, seeds, simulate
-from tests.conftest import SOAK
 from tests.sim.scripted import ScriptedWorld
 from tests.sim.stores import MakeStore, open_memory
 from tests.sim.world import Outcome, told
@@ -95,7 +94,7 @@ def test_the_invariants_hold_on_redis(seed: int, open_on_redis: MakeStore) -> No
 
 @pytest.mark.store("postgresql")
 @pytest.mark.blocks_loop
-@pytest.mark.parametrize("seed", seeds(140 if SOAK else 50))
+@pytest.mark.parametrize("seed", seeds(140))
 def test_the_invariants_hold_on_postgresql(seed: int, open_on_postgres: MakeStore) -> None:
     hold(open_on_postgres, seed)
 

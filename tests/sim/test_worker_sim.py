@@ -24,7 +24,6 @@ from jobmill.testing.eventlog import Claims
 from jobmill.testing.faults import Odds
 from jobmill.testing.sim import Sim, seeds, simulate
 from jobmill.worker import Worker
-from tests.conftest import SOAK
 from tests.sim.engines import EngineWorld
 from tests.sim.stores import MakeStore, open_memory
 from tests.sim.world import Outcome, told
@@ -133,7 +132,7 @@ def test_the_invariants_hold_on_redis(seed: int, open_on_redis: MakeStore) -> No
 
 
 @pytest.mark.store("postgresql")
-@pytest.mark.parametrize("seed", seeds(60 if SOAK else 25))
+@pytest.mark.parametrize("seed", seeds(60))
 def test_the_invariants_hold_on_postgresql(seed: int, open_on_postgres: MakeStore) -> None:
     hold(open_on_postgres, seed)
 

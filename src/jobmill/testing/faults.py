@@ -102,14 +102,13 @@ class Faults:
 
     async def pass_on(
         self,
-        store: Store,
         verb: str,
         ask: Callable[[], Coroutine[Any, Any, _T]],
-        tell: Callable[[_T, float], None] | None = None,
+        tell: Callable[[_T], None] | None = None,
     ) -> _T:
         """Carry a call to the store and its answer back, or lose one of them.
 
-        `tell` gets the answer and the store's instant, also where the answer is lost.
+        `tell` gets the answer, also where it is lost on its way.
         """
         if self.sim.over:
             raise Crashed(verb)
@@ -121,13 +120,20 @@ class Faults:
             self._fail(verb, "lose request")
         answer = self._ask(verb, ask)
         if tell is not None:
-            tell(answer, self._ask("counts", store.counts).now)
+            tell(answer)
         if fate == "crash after":
             await self._die(verb, fate)
         await self._delay(verb)
         if fate == "lose reply" or self._out():
             self._fail(verb, "lose reply")
         return answer
+
+    def instant(self, store: Store) -> float:
+        """The store's; one that knows it without asking a server has an `instant` of its own."""
+        known: Callable[[], float] | None = getattr(store, "instant", None)
+        if known is not None:
+            return known()
+        return self._ask("counts", store.counts).now
 
     def _ask(self, verb: str, ask: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         """The store's answer; where it is away by itself, the run fails in the end.

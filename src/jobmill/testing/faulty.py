@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from jobmill.limits import Window
 from jobmill.states import Move, Note
@@ -76,7 +76,7 @@ class FaultyStore:
             await self._store.open()
             self._faults.keep(self._store)
 
-        await self._faults.pass_on(self._store, "open", opened)
+        await self._faults.pass_on("open", opened)
 
     async def close(self) -> None:
         """Leave the store; it is closed when the simulation is over."""
@@ -85,7 +85,7 @@ class FaultyStore:
 
     async def queues(self) -> list[str]:
         """As the store's."""
-        return await self._faults.pass_on(self._store, "queues", self._store.queues)
+        return await self._faults.pass_on("queues", self._store.queues)
 
     async def add(
         self,
@@ -97,11 +97,11 @@ class FaultyStore:
     ) -> list[Added]:
         """As the store's; logged."""
 
-        def tell(answers: list[Added], at: float) -> None:
-            self._log(Adds(**self._faults.stamp(at=at), jobs=tuple(jobs), answers=tuple(answers)))
+        def tell(answers: list[Added]) -> None:
+            self._log(Adds(**self._stamp(), jobs=tuple(jobs), answers=tuple(answers)))
 
         return await self._faults.pass_on(
-            self._store, "add", lambda: self._store.add(jobs, wake=wake, whole=whole, now=now), tell
+            "add", lambda: self._store.add(jobs, wake=wake, whole=whole, now=now), tell
         )
 
     async def add_with(
@@ -122,12 +122,12 @@ class FaultyStore:
         """As the store's; logged, at the store's own instant."""
         sent = self._faults.sim.clock.boot()
 
-        def tell(answer: Claimed, _at: float) -> None:
+        def tell(answer: Claimed) -> None:
             stamp = self._faults.stamp(at=answer.now)
             self._log(Claims(**stamp, sent=sent, want=want, settle=tuple(settle), answer=answer))
 
         return await self._faults.pass_on(
-            self._store, "claim", lambda: self._store.claim(want, settle, now=now), tell
+            "claim", lambda: self._store.claim(want, settle, now=now), tell
         )
 
     async def renew(
@@ -140,25 +140,21 @@ class FaultyStore:
     ) -> list[Beat]:
         """As the store's; logged."""
 
-        def tell(beats: list[Beat], at: float) -> None:
-            stamp = self._faults.stamp(at=at)
+        def tell(beats: list[Beat]) -> None:
+            stamp = self._stamp()
             self._log(Renews(**stamp, leases=tuple(leases), lease=lease, beats=tuple(beats)))
 
         return await self._faults.pass_on(
-            self._store, "renew", lambda: self._store.renew(leases, lease, notes, now=now), tell
+            "renew", lambda: self._store.renew(leases, lease, notes, now=now), tell
         )
 
     async def move(self, moves: Sequence[Move], *, now: float | None = None) -> list[Moved]:
         """As the store's; logged."""
 
-        def tell(answers: list[Moved], at: float) -> None:
-            self._log(
-                Moves(**self._faults.stamp(at=at), moves=tuple(moves), answers=tuple(answers))
-            )
+        def tell(answers: list[Moved]) -> None:
+            self._log(Moves(**self._stamp(), moves=tuple(moves), answers=tuple(answers)))
 
-        return await self._faults.pass_on(
-            self._store, "move", lambda: self._store.move(moves, now=now), tell
-        )
+        return await self._faults.pass_on("move", lambda: self._store.move(moves, now=now), tell)
 
     async def drop(
         self,
@@ -175,14 +171,14 @@ class FaultyStore:
             count = await self._store.drop(query, ids=ids, limit=limit, now=now)
             return count, before - await self._ids()
 
-        def tell(answer: tuple[int, set[str]], at: float) -> None:
-            self._log(Drops(**self._faults.stamp(at=at), job_ids=tuple(sorted(answer[1]))))
+        def tell(answer: tuple[int, set[str]]) -> None:
+            self._log(Drops(**self._stamp(), job_ids=tuple(sorted(answer[1]))))
 
-        return (await self._faults.pass_on(self._store, "drop", drop, tell))[0]
+        return (await self._faults.pass_on("drop", drop, tell))[0]
 
     async def get(self, ids: Sequence[str], *, now: float | None = None) -> list[Record | None]:
         """As the store's."""
-        return await self._faults.pass_on(self._store, "get", lambda: self._store.get(ids, now=now))
+        return await self._faults.pass_on("get", lambda: self._store.get(ids, now=now))
 
     async def find(
         self,
@@ -195,32 +191,25 @@ class FaultyStore:
     ) -> Page:
         """As the store's."""
         return await self._faults.pass_on(
-            self._store,
             "find",
             lambda: self._store.find(query, limit=limit, cursor=cursor, within=within, now=now),
         )
 
     async def counts(self, query: Query | None = None, *, now: float | None = None) -> Counts:
         """As the store's."""
-        return await self._faults.pass_on(
-            self._store, "counts", lambda: self._store.counts(query, now=now)
-        )
+        return await self._faults.pass_on("counts", lambda: self._store.counts(query, now=now))
 
     async def events(self, after: int | None, limit: int) -> list[Ending]:
         """As the store's."""
-        return await self._faults.pass_on(
-            self._store, "events", lambda: self._store.events(after, limit)
-        )
+        return await self._faults.pass_on("events", lambda: self._store.events(after, limit))
 
     async def errors(self, limit: int) -> list[ErrorGroup]:
         """As the store's."""
-        return await self._faults.pass_on(self._store, "errors", lambda: self._store.errors(limit))
+        return await self._faults.pass_on("errors", lambda: self._store.errors(limit))
 
     async def metrics(self, since: float) -> list[Bucket]:
         """As the store's."""
-        return await self._faults.pass_on(
-            self._store, "metrics", lambda: self._store.metrics(since)
-        )
+        return await self._faults.pass_on("metrics", lambda: self._store.metrics(since))
 
     async def reserve(
         self,
@@ -233,10 +222,10 @@ class FaultyStore:
     ) -> float:
         """As the store's; logged."""
 
-        def tell(answer: float, at: float) -> None:
+        def tell(answer: float) -> None:
             self._log(
                 Reserves(
-                    **self._faults.stamp(at=at),
+                    **self._stamp(),
                     key=key,
                     job_id=job_id,
                     token=token,
@@ -246,7 +235,6 @@ class FaultyStore:
             )
 
         return await self._faults.pass_on(
-            self._store,
             "reserve",
             lambda: self._store.reserve(key, job_id, token, windows, now=now),
             tell,
@@ -255,7 +243,7 @@ class FaultyStore:
     async def read(self, space: str, *, after: str = "", limit: int = 1_000) -> list[Doc]:
         """As the store's."""
         return await self._faults.pass_on(
-            self._store, "read", lambda: self._store.read(space, after=after, limit=limit)
+            "read", lambda: self._store.read(space, after=after, limit=limit)
         )
 
     async def write(
@@ -269,12 +257,11 @@ class FaultyStore:
     ) -> int | None:
         """As the store's; a pause is logged."""
 
-        def tell(answer: int | None, at: float) -> None:
+        def tell(answer: int | None) -> None:
             if space == "pauses" and answer is not None:
-                self._log(Pauses(**self._faults.stamp(at=at), key=key, there=answer != 0))
+                self._log(Pauses(**self._stamp(), key=key, there=answer != 0))
 
         return await self._faults.pass_on(
-            self._store,
             "write",
             lambda: self._store.write(space, key, value, version=version, now=now),
             tell,
@@ -293,13 +280,12 @@ class FaultyStore:
     ) -> Ticked:
         """As the store's; the jobs that it added are logged."""
 
-        def tell(answer: Ticked, at: float) -> None:
+        def tell(answer: Ticked) -> None:
             if answer.version is not None:
-                stamp = self._faults.stamp(at=at)
+                stamp = self._stamp()
                 self._log(Adds(**stamp, jobs=tuple(jobs), answers=answer.added))
 
         return await self._faults.pass_on(
-            self._store,
             "tick",
             lambda: self._store.tick(schedule, version, value, entries, jobs, keep=keep, now=now),
             tell,
@@ -307,9 +293,7 @@ class FaultyStore:
 
     async def prune(self, limit: int, *, now: float | None = None) -> int:
         """As the store's."""
-        return await self._faults.pass_on(
-            self._store, "prune", lambda: self._store.prune(limit, now=now)
-        )
+        return await self._faults.pass_on("prune", lambda: self._store.prune(limit, now=now))
 
     async def wait(self, topics: Collection[str], timeout: float) -> None:
         """As the store's; but it may hear nothing, and return for nothing."""
@@ -319,6 +303,10 @@ class FaultyStore:
             await asyncio.sleep(timeout if self._faults.deaf() else self._faults.moment(timeout))
         else:
             await self._store.wait(topics, timeout)
+
+    def _stamp(self) -> Any:
+        """What each event has, at the store's own instant."""
+        return self._faults.stamp(at=self._faults.instant(self._store))
 
     def _log(self, event: Event) -> None:
         self._faults.log.append(event)
