@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
 import pytest
 
-from jobmill.states import Move
+from jobmill.states import Move, Note
 from jobmill.store import Lease, Query, Window
 from jobmill.stores.postgresql import Address, PostgresStore
 from jobmill.testing.contract.case import a_job, a_want, claim, some_jobs
@@ -51,21 +52,35 @@ async def store(
     assert opened._connection is not None
     opened._teller = None  # so that all calls go over the one connection that tells its plans
     plain = opened._connection._idle[0]
-    # What is planned after a vacuum of the emptied table is another matter: see docs/postgresql.md.
-    await plain.execute("ALTER TABLE jobmill.jobs SET (autovacuum_enabled = false)")
     await plain.execute("VACUUM ANALYZE jobmill.jobs")
-    if request.param == "planned while empty":
+    empty = request.param in {"planned while empty", "vacuumed while empty"}
+    if empty:
         await use_once(opened)
         await use_all(opened)
         await cleared(postgres_address)
+    if request.param == "vacuumed while empty":
+        await believed_empty(plain)
     await plain.execute(_FILL, SMALL if request.param == "small" else BACKLOG)
     await plain.execute(_LATER)
-    if request.param != "planned while empty":
+    if not empty:
         await plain.execute("VACUUM ANALYZE jobmill.jobs")
     yield opened
-    await plain.execute("ALTER TABLE jobmill.jobs RESET (autovacuum_enabled)")
     await opened.close()
     await cleared(postgres_address)
+
+
+async def believed_empty(plain: Any) -> None:
+    """Have the planner believe that tables with many pages hold nothing, whatever comes."""
+    tables = [f"jobmill.{name}" for name in ("jobs", "job_errors", "job_lines", "events")]
+    async with asyncio.timeout(30):
+        while True:
+            await plain.execute(f"VACUUM {', '.join(tables)}")
+            left = (
+                "SELECT count(*) FROM pg_class WHERE oid = ANY ($1::regclass[]) AND reltuples <> 0"
+            )
+            # A vacuum passes over what the snapshot of another keeps.
+            if not await plain.fetchval(left, tables):
+                return
 
 
 async def use_once(store: PostgresStore) -> None:
@@ -86,7 +101,8 @@ async def use_all(store: PostgresStore) -> None:
     await store.add([a_job("j1"), a_job("u1", unique_key="u"), a_job("u2", unique_key="u")])
     got = (await store.claim(a_want("t1", limit=BATCH))).claims
     assert len(got) == BATCH
-    await store.renew([Lease(each.id, "t1") for each in got], 30.0)
+    notes = {each.id: Note(lines=((1, b"1"), (2, b"2"))) for each in got}
+    await store.renew([Lease(each.id, "t1") for each in got], 30.0, notes)
     moves = [Move(event="succeed", job_id=each.id, token="t1") for each in got]
     again = await store.claim(a_want("t2", limit=BATCH), moves)
     assert {moved.status for moved in again.moved} == {"applied"}
@@ -106,15 +122,16 @@ async def use_all(store: PostgresStore) -> None:
 
 
 class Plans:
-    """The plans of all statements that a connection runs, those inside functions too."""
+    """The plans of jobmill's statements that a connection runs, those inside functions too."""
 
     def __init__(self) -> None:
         self.all: list[dict[str, Any]] = []
 
     def hear(self, connection: Any, message: Any) -> None:
         _, found, text = message.message.partition("plan:\n")
-        if found:
-            self.all.append(json.loads(text))
+        plan = json.loads(text) if found else None
+        if plan and "jobmill" in plan["Query Text"]:  # the driver asks catalogs
+            self.all.append(plan)
 
     def nodes(self) -> Iterator[tuple[dict[str, Any], str]]:
         def below(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -151,6 +168,9 @@ def astray(plans: Plans) -> tuple[int, list[str]]:
             "Actual Loops"
         ]
         table = node.get("Relation Name")
+        scans = table is not None and node["Node Type"].endswith("Scan")
+        if scans and "Index Cond" not in node:
+            wrong.append(f"{node['Node Type']} on {table} is led by nothing: {text}")
         if not (table == "jobs" or "Sort" in node["Node Type"]):
             continue
         read += 1
@@ -159,12 +179,14 @@ def astray(plans: Plans) -> tuple[int, list[str]]:
             limit = MANY + BACKLOG // 1_000  # all that runs
         if "unnest(p_open)" in text:
             limit = 12 * BATCH  # of each lane as many as are wanted
-        if looked > limit or (table == "jobs" and node["Node Type"] == "Seq Scan"):
+        if looked > limit:
             wrong.append(f"{node['Node Type']} on {table or '-'} looked at {looked} rows: {text}")
     return read, wrong
 
 
-@pytest.mark.parametrize("store", ["analyzed", "planned while empty"], indirect=True)
+@pytest.mark.parametrize(
+    "store", ["analyzed", "planned while empty", "vacuumed while empty"], indirect=True
+)
 async def test_hot_verbs_look_at_no_more_than_they_handle(
     store: PostgresStore, plans: Plans
 ) -> None:

@@ -30,6 +30,9 @@ _BUCKETS_KEPT: Final = 8 * 86_400
 _GROUPS_KEPT: Final = 30 * 86_400
 # Nested loops over indexes are right at every size of the tables, and need no statistics, which
 # are stale in tables that fill and drain within seconds.
+# Statements see to the order of the loops themselves: with `x.seq = y.seq` the planner may begin
+# with all of x, where it believes that x is empty; with `x.seq = ANY (ARRAY[y.seq])`, and with
+# LATERAL and OFFSET 0, x can only be looked up for each y.
 _INDEXES: Final = """\
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off SET jit = off"""

@@ -63,14 +63,13 @@ BEGIN
     WHERE j.queue = p_queue AND j.state = 'delayed' AND j.run_at >= v_least_due
     ORDER BY j.run_at LIMIT 1;
     IF v_due <= v_now THEN
-        -- Materialized: a join may run a subquery again, and then its limit is no limit.
-        WITH due AS MATERIALIZED (
+        UPDATE jobmill.jobs AS j SET state = {{MATURE}}
+        WHERE j.seq = ANY (ARRAY(
             SELECT d.seq FROM jobmill.jobs AS d
             WHERE d.queue = p_queue AND d.state = 'delayed' AND d.run_at <= v_now
                 AND d.run_at >= v_least_due
             ORDER BY d.run_at, d.seq LIMIT {{MATURE_LIMIT}} FOR UPDATE SKIP LOCKED
-        )
-        UPDATE jobmill.jobs AS j SET state = {{MATURE}} FROM due WHERE j.seq = due.seq;
+        ));
         SELECT j.run_at INTO v_due FROM jobmill.jobs AS j
         WHERE j.queue = p_queue AND j.state = 'delayed' AND j.run_at >= v_least_due
         ORDER BY j.run_at LIMIT 1;
@@ -79,6 +78,7 @@ BEGIN
     IF NOT p_repeat THEN
         v_over := CASE WHEN p_now IS NULL THEN jobmill.over_until(v_now) ELSE v_now END;
         RETURN QUERY
+        -- Materialized: a join may run a subquery again, and then its limit is no limit.
         WITH lapsed AS MATERIALIZED (
             SELECT l.seq, l.lease_until FROM jobmill.jobs AS l
             WHERE l.queue = p_queue AND l.state = 'processing' AND l.lease_until <= v_over
@@ -89,7 +89,7 @@ BEGIN
             UPDATE jobmill.jobs AS j SET
                 token = p_token, worker = p_worker, lease_until = v_now + p_lease,
                 taken_over = TRUE, last_line = NULL
-            FROM lapsed WHERE j.seq = lapsed.seq
+            FROM lapsed WHERE j.seq = ANY (ARRAY[lapsed.seq])
             RETURNING j.*, lapsed.lease_until AS lapsed_at
         )
         SELECT
@@ -292,7 +292,7 @@ BEGIN
             lease_until = v_until,
             progress = coalesce(h.progress, j.progress),
             progress_note = CASE WHEN h.progress IS NULL THEN j.progress_note ELSE h.note END
-        FROM held AS h WHERE j.seq = h.seq
+        FROM held AS h WHERE j.seq = ANY (ARRAY[h.seq])
     )
     SELECT array_agg(h.ord) AS ords, array_agg(h.seq) AS seqs, array_agg(h.asked) AS asked
     INTO v_held FROM held AS h;

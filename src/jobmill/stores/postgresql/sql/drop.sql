@@ -59,11 +59,11 @@ LANGUAGE plpgsql {{PLANS}} AS $$
 DECLARE
     v_now double precision := jobmill.instant(p_now);
 BEGIN
-    DELETE FROM jobmill.events AS e WHERE e.row_id IN (
+    DELETE FROM jobmill.events AS e WHERE e.row_id = ANY (ARRAY(
         SELECT o.row_id FROM jobmill.events AS o
         WHERE o.queue = p_queue AND o.at < v_now - {{EVENTS_KEPT}}
         ORDER BY o.at LIMIT 4 * greatest(p_limit, 1) FOR UPDATE SKIP LOCKED
-    );
+    ));
     DELETE FROM jobmill.metrics AS m WHERE m.queue = p_queue AND m.minute < v_now - {{BUCKETS_KEPT}};
     DELETE FROM jobmill.error_groups AS g
     WHERE g.queue = p_queue AND g.last_seen < v_now - {{GROUPS_KEPT}};

@@ -21,7 +21,7 @@ BEGIN
                 SELECT o.row_id, sum(o.n) OVER (ORDER BY o.row_id) - o.n AS before
                 FROM jobmill.events AS o WHERE o.queue = p_queue AND o.seq IS NULL
             ) AS f
-            WHERE e.row_id = f.row_id
+            WHERE e.row_id = ANY (ARRAY[f.row_id])
             RETURNING e.n
         )
         UPDATE jobmill.event_numbers AS k

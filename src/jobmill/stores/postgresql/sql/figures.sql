@@ -52,7 +52,7 @@ BEGIN
     FROM unnest(p_jobs, p_errors) WITH ORDINALITY AS e (job, error, ord);
     DELETE FROM jobmill.job_errors AS o
     USING (SELECT DISTINCT job FROM unnest(p_jobs) AS u (job)) AS e
-    WHERE o.job = e.job AND o.n <= (
+    WHERE o.job = ANY (ARRAY[e.job]) AND o.n <= (
         SELECT max(l.n) FROM jobmill.job_errors AS l WHERE l.job = e.job
     ) - {{KEPT_ERRORS}};
     INSERT INTO jobmill.error_groups AS g
@@ -93,7 +93,9 @@ BEGIN
             + coalesce((SELECT max(b.n) FROM jobmill.job_lines AS b WHERE b.job = e.job), 0),
         e.line
     FROM unnest(p_jobs, p_numbers, p_lines) WITH ORDINALITY AS e (job, number, line, ord)
-    JOIN jobmill.jobs AS j ON j.seq = e.job
+    CROSS JOIN LATERAL (
+        SELECT k.last_line FROM jobmill.jobs AS k WHERE k.seq = e.job OFFSET 0
+    ) AS j
     WHERE (j.last_line IS NULL OR e.number > j.last_line)
         AND NOT EXISTS (
             SELECT 1 FROM unnest(p_jobs, p_numbers) WITH ORDINALITY AS o (job, number, ord)
@@ -104,10 +106,10 @@ BEGIN
         SELECT u.job, max(u.number) AS last FROM unnest(p_jobs, p_numbers) AS u (job, number)
         GROUP BY u.job
     ) AS e
-    WHERE j.seq = e.job;
+    WHERE j.seq = ANY (ARRAY[e.job]);
     DELETE FROM jobmill.job_lines AS o
     USING (SELECT DISTINCT job FROM unnest(p_jobs) AS u (job)) AS e
-    WHERE o.job = e.job AND o.n <= (
+    WHERE o.job = ANY (ARRAY[e.job]) AND o.n <= (
         SELECT max(l.n) FROM jobmill.job_lines AS l WHERE l.job = e.job
     ) - {{KEPT_LINES}};
 END

@@ -159,7 +159,7 @@ BEGIN
                     ELSE j.fingerprint
                 END
             FROM decided AS d
-            WHERE j.seq = d.seq AND d.status = 'applied'
+            WHERE j.seq = ANY (ARRAY[d.seq]) AND d.status = 'applied'
         ),
         told_of AS (
             INSERT INTO jobmill.events (queue, n, at, job_ids, job_names, kinds)
