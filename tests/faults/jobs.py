@@ -49,7 +49,7 @@ class Gate:
 
 
 def _say(what: What, ctx: JobContext[Any], note: str = "") -> None:
-    say(what, ctx.job_id, ctx.attempt, note)
+    say(what, ctx.job_id, ctx.attempt, note, token=ctx.token)
 
 
 @define_job(name="faults.work", retry_delay=0.0)

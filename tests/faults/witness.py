@@ -10,17 +10,19 @@ from typing import Any, Literal
 
 import msgspec
 
-from jobmill.testing.eventlog import Begins, Ends, Event
+from jobmill.testing.eventlog import Begins, Ends, Event, Holds, Yields
 
 VARIABLE = "JOBMILL_TEST_WITNESS"
 """The environment variable that leads a process to its witness file."""
 
-What = Literal["ready", "opening", "held", "slot", "start", "end", "told", "heard"]
+What = Literal[
+    "ready", "opening", "held", "slot", "start", "end", "told", "heard", "holds", "yields"
+]
 
 
 class Line(msgspec.Struct, frozen=True):
     """`at` is read from a clock that all processes of the machine share, `wall` from the one
-    that says what time it is."""
+    that says what time it is. `until`: of a lease, by the clock of `at`."""
 
     what: What
     pid: int
@@ -29,11 +31,22 @@ class Line(msgspec.Struct, frozen=True):
     attempt: int = 0
     note: str = ""
     wall: float = 0.0
+    token: str = ""
+    until: float = 0.0
 
 
-def say(what: What, job: str = "", attempt: int = 0, note: str = "") -> None:
+def say(
+    what: What,
+    job: str = "",
+    attempt: int = 0,
+    note: str = "",
+    *,
+    token: str = "",
+    until: float = 0.0,
+) -> None:
     """Append a line; whole, whatever other processes append, and there if killed after it."""
-    line = Line(what, os.getpid(), time.monotonic(), job, attempt, note, time.time())
+    at, wall = time.monotonic(), time.time()
+    line = Line(what, os.getpid(), at, job, attempt, note, wall, token, until)
     file = os.open(os.environ[VARIABLE], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         os.write(file, msgspec.json.encode(line) + b"\n")
@@ -70,15 +83,23 @@ class Witness:
 
     @property
     def events(self) -> list[Event]:
-        """What handlers told of themselves, as the checker of runs reads it."""
+        """What handlers and workers told of themselves, as the checker of runs reads it."""
         events: list[Event] = []
         for line in self.lines:
             told: dict[str, Any] = {"at": line.wall, "boot": line.at, "by": str(line.pid)}
-            told |= {"job_id": line.job, "attempt": line.attempt}
-            if line.what == "start":
-                events.append(Begins(**told))
-            elif line.what == "end":
-                events.append(Ends(**told, how=line.note))
+            told |= {"job_id": line.job, "token": line.token}
+            match line.what:
+                case "start":
+                    events.append(Begins(**told, attempt=line.attempt))
+                case "end":
+                    events.append(Ends(**told, attempt=line.attempt, how=line.note))
+                case "holds":
+                    how: Any = line.note
+                    events.append(Holds(**told, until=line.until, how=how))
+                case "yields":
+                    events.append(Yields(**told))
+                case _:
+                    pass
         return events
 
     def starts(self) -> Counter[str]:

@@ -22,7 +22,7 @@ import jobmill.worker
 import tests.faults.jobs  # noqa: F401  defines the jobs
 from jobmill import JobContext, Queue, Worker, create_queue
 from jobmill.states import Move
-from jobmill.store import Claimed, Moved, Store, Want
+from jobmill.store import Beat, Claimed, Lease, Moved, Store, Want
 from tests.faults.witness import say
 
 Release = Literal["before", "now"]
@@ -65,6 +65,7 @@ async def serve(settings: Settings) -> None:
         concurrency=settings.concurrency,
         poll_interval=settings.poll_interval,
     )
+    tell_leases(queue)
     if settings.failpoint is not None:
         arm(queue, settings.failpoint, settings.gate)
     if settings.tells_slots:
@@ -104,6 +105,53 @@ def tell_slots(queue: Queue) -> None:
         return seconds
 
     vars(queue)["reserve"] = told
+
+
+def tell_leases(queue: Queue) -> None:
+    """Tell of each lease: when it is given or held longer, and before it is given up."""
+    plain: Any = type(queue.store)
+    asked: dict[str, float] = {}
+
+    class Telling(plain):  # type: ignore[misc]
+        def handle(self, queue: str | None = None) -> Store:
+            other: Any = super().handle(queue)
+            other.__class__ = Telling
+            return other  # type: ignore[no-any-return]
+
+        async def claim(self, want: Want, settle: Sequence[Move] = (), **rest: Any) -> Claimed:
+            # A repeated claim collects what the first was given, whose leases run since then.
+            sent = asked.setdefault(want.token, time.monotonic())
+            _tell_yields(settle)
+            claimed: Claimed = await super().claim(want, settle, **rest)
+            asked.pop(want.token, None)
+            how = "collected" if want.repeat else "claimed"
+            for each in (*claimed.claims, *claimed.lapsed):
+                say("holds", each.id, note=how, token=each.token, until=sent + want.lease)
+            return claimed
+
+        async def renew(
+            self, leases: Sequence[Lease], lease: float, *rest: Any, **more: Any
+        ) -> list[Beat]:
+            sent = time.monotonic()
+            beats: list[Beat] = await super().renew(leases, lease, *rest, **more)
+            for each, beat in zip(leases, beats, strict=True):
+                if beat != "lost":
+                    say("holds", each.job_id, note="renewed", token=each.token, until=sent + lease)
+            return beats
+
+        async def move(self, moves: Sequence[Move], **rest: Any) -> list[Moved]:
+            _tell_yields(moves)
+            moved: list[Moved] = await super().move(moves, **rest)
+            return moved
+
+    store: Any = queue.store
+    store.__class__ = Telling
+
+
+def _tell_yields(moves: Sequence[Move]) -> None:
+    for each in moves:
+        if each.token is not None:
+            say("yields", each.job_id, token=each.token)
 
 
 def arm(queue: Queue, failpoint: Failpoint, gate: str) -> None:

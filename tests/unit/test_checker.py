@@ -24,12 +24,14 @@ from jobmill.testing.eventlog import (
     Event,
     Fault,
     Gone,
+    Holds,
     Killed,
     Moves,
     Pauses,
     Renews,
     Reserves,
     Stops,
+    Yields,
 )
 
 LEASE = 10.0
@@ -913,3 +915,90 @@ def test_what_witnesses_saw_of_a_bad_run_is_flagged(
 ) -> None:
     found = check_outside(events, accepted, Dump(T0, tuple(records)))
     assert invariant in {violation.invariant for violation in found}
+
+
+def held(by: str, token: str, since: float, until: float, how: Any = "claimed") -> Holds:
+    return Holds(at=T0 + since, boot=since, by=by, job_id="a", token=token, until=until, how=how)
+
+
+def yielded(by: str, token: str, at: float) -> Yields:
+    return Yields(at=T0 + at, boot=at, by=by, job_id="a", token=token)
+
+
+def begun(by: str, token: str) -> Begins:
+    return Begins(at=T0, boot=0.0, by=by, job_id="a", attempt=1, token=token)
+
+
+def found_outside(*events: Event, forgotten: set[str] | None = None) -> set[str]:
+    at_end = Dump(T0, (a_record("a", lapses=3),))
+    runs = [] if any(isinstance(event, Begins) for event in events) else begins("a")
+    found = check_outside([*runs, *events], ["a"], at_end, forgotten=forgotten or set())
+    return {violation.invariant for violation in found}
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        # Taken over when the lease of the dead was over, told in whatever order.
+        [held("v", "t2", 10.1, 20.0), held("w", "t1", 0.1, 10.0)],
+        # Held longer, then given up, and claimed by another at once.
+        [
+            held("w", "t1", 0.1, 10.0),
+            held("w", "t1", 3.4, 13.3, "renewed"),
+            yielded("w", "t1", 5.0),
+            held("v", "t2", 5.1, 15.0),
+        ],
+        # It lapsed, nobody took it over, and it was held again; then it was taken over.
+        [
+            held("w", "t1", 0.1, 10.0),
+            held("w", "t1", 30.1, 40.0, "renewed"),
+            held("v", "t2", 40.1, 50.0),
+        ],
+        # The reply to a claim was lost, and the claim repeated.
+        [held("w", "t1", 8.0, 10.0, "collected"), held("w", "t1", 8.5, 10.0, "collected")],
+        [held("w", "t1", 0.1, 10.0), begun("w", "t1")],
+        # Who runs told of no lease at all, as a child of a worker.
+        [held("w", "t1", 0.1, 10.0), begun("child", "t1")],
+    ],
+)
+def test_what_workers_told_of_their_leases_in_a_good_run_is_not_flagged(
+    events: list[Event],
+) -> None:
+    assert not found_outside(*events)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        # Taken over a second too early; told in whatever order.
+        [held("w", "t1", 0.1, 10.0), held("v", "t2", 9.0, 19.0)],
+        [held("v", "t2", 9.0, 19.0), held("w", "t1", 0.1, 10.0)],
+        # Taken over as if it had not been held longer.
+        [
+            held("w", "t1", 0.1, 10.0),
+            held("w", "t1", 6.8, 16.7, "renewed"),
+            held("v", "t2", 10.1, 20.0),
+        ],
+        # A lease that is lost is held longer, while another has the job.
+        [
+            held("w", "t1", 0.1, 10.0),
+            held("v", "t2", 10.1, 20.0),
+            held("w", "t1", 12.0, 22.0, "renewed"),
+        ],
+        # Handed out before it was given up, by one process too.
+        [held("w", "t1", 0.1, 10.0), held("w", "t2", 3.0, 13.0), yielded("w", "t1", 5.0)],
+        # One token for two workers, and one twice, when its lease was long over.
+        [held("w", "t1", 0.1, 10.0), held("v", "t1", 30.0, 40.0)],
+        [held("w", "t1", 0.1, 10.0), held("w", "t1", 30.0, 40.0)],
+        # A run by a lease that its worker never had.
+        [held("w", "t1", 0.1, 10.0), begun("w", "t2")],
+    ],
+)
+def test_two_leases_at_once_or_a_token_that_comes_twice_are_flagged(events: list[Event]) -> None:
+    assert found_outside(*events) == {"I5"}
+
+
+def test_a_lease_that_a_crashed_store_forgot_may_overlap_with_the_next() -> None:
+    events = [held("w", "t1", 0.1, 10.0), held("v", "t2", 3.0, 13.0)]
+    assert found_outside(*events) == {"I5"}
+    assert not found_outside(*events, forgotten={"a"})

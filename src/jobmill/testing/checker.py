@@ -21,14 +21,17 @@ from jobmill.testing.eventlog import (
     Event,
     Fault,
     Gone,
+    Holds,
     Killed,
     Moves,
     Pauses,
     Renews,
     Reserves,
     Stops,
+    Yields,
 )
 from jobmill.testing.ledger import HAIR, Ledger, Life
+from jobmill.testing.tenures import Tenures
 
 _PAGE = 500
 
@@ -81,9 +84,10 @@ def check_outside(
 ) -> list[Violation]:
     """What a drained run of real processes broke, as far as witnesses beside its store can tell.
 
-    `events` are what handlers told of themselves, Begins and Ends: of calls to the store nobody
-    knows the order. `accepted` are the ids for which `enqueue` returned, `forgotten` the jobs whose
-    last claim the store lost in a crash of its own. No record's time is over yet.
+    `events` are what handlers told of themselves, Begins and Ends, and what workers told of their
+    leases, Holds and Yields: of calls to the store nobody knows the order. `accepted` are the ids
+    for which `enqueue` returned, `forgotten` the jobs whose last claim the store lost in a crash
+    of its own. No record's time is over yet.
     """
     checker = Checker()
     for event in events:
@@ -102,6 +106,7 @@ class Checker:
     def __init__(self) -> None:
         self.violations: list[Violation] = []
         self._ledger = Ledger(self._report)
+        self._tenures = Tenures(self._report)
         self._read = 0
         self._pauses: set[str] = set()
         self._starts: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
@@ -133,6 +138,10 @@ class Checker:
                 (self._pauses.add if event.there else self._pauses.discard)(event.key)
             case Begins():
                 self._begins(event)
+            case Holds():
+                self._tenures.holds(event)
+            case Yields():
+                self._tenures.yields(event)
             case Disturbs():
                 self._disturbed[event.job_id] = event.what
             case Stops():
@@ -166,8 +175,8 @@ class Checker:
     ) -> list[Violation]:
         """Compare what handlers told with the store as it was left, where no call was logged.
 
-        Covers I1, I2, I3, I6 and I7, as far as a record shows them, and of I5 that each run had a
-        claim of its own.
+        Covers I1, I2, I3, I6 and I7, as far as a record shows them, and I5, as far as workers told
+        of their leases; where they did not, that each run had a claim of its own.
         """
         records = self._check_ids_and_keys(at_end)
         for job_id in set(accepted) - records.keys():
@@ -188,6 +197,7 @@ class Checker:
             if runs > attempts + lapses + (record.id in forgotten):
                 sentence = f"ran {runs} times, in {attempts} attempts and {lapses} lapses"
                 self._report("I5", record.id, sentence)
+        self._tenures.check(forgotten)
         return self.violations
 
     def _report(self, invariant: str, job_id: str | None, sentence: str) -> None:
@@ -268,6 +278,7 @@ class Checker:
 
     def _begins(self, event: Begins) -> None:
         self._begun[event.job_id] += 1
+        self._tenures.begins(event)
         life = self._ledger.lives.get(event.job_id)
         if life is None:
             return

@@ -5,7 +5,7 @@ A simulation writes it at the store itself, so that a call whose reply was lost 
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -93,6 +93,26 @@ class Ends(_Event, frozen=True, kw_only=True, tag=True):
     token: str | None = None
 
 
+class Holds(_Event, frozen=True, kw_only=True, tag=True):
+    """A worker learned, at `boot`, that a lease is its own, until that boot instant at least.
+
+    For runs of real processes, where nobody sees the store's side. `until`: counted from when the
+    worker asked. `how`: "collected" by a claim that repeats one whose reply was lost.
+    """
+
+    job_id: str
+    token: str
+    until: float
+    how: Literal["claimed", "collected", "renewed"]
+
+
+class Yields(_Event, frozen=True, kw_only=True, tag=True):
+    """A worker is about to settle a job, and counts on its lease no longer."""
+
+    job_id: str
+    token: str
+
+
 class Disturbs(_Event, frozen=True, kw_only=True, tag=True):
     """A hook, a listener or a result's codec failed around a job; `what` says which."""
 
@@ -139,6 +159,8 @@ Event: TypeAlias = (
     | Pauses
     | Begins
     | Ends
+    | Holds
+    | Yields
     | Disturbs
     | Stops
     | Gone
