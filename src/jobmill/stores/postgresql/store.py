@@ -250,7 +250,7 @@ class PostgresStore:
         """The records of these jobs, None where there is none, in order."""
         wanted = wire.told_words(ids)
         rows = await self._run(
-            "find", self._instant(now), wanted, *wire.told_query(_ANY), None, None
+            "find", self._instant(now), wanted, *wire.told_query(_ANY), None, None, None
         )
         records = {record.id: record for record in map(wire.record_of, rows)}
         return [records.get(job_id) for job_id in ids]
@@ -264,10 +264,19 @@ class PostgresStore:
         within: float | None = None,
         now: float | None = None,
     ) -> Page:
-        """Records, newest first; goes on after `cursor`."""
+        """Records, newest first; goes on after `cursor`.
+
+        Only a search for a name may end after `within` seconds: to all else an index leads.
+        """
         words = (self._instant(now), None, *wire.told_query(query), _before(cursor))
         # One more than asked for tells whether there is a next page.
-        rows = await self._look("find", *words, limit + 1)
+        rows = await self._look("find", *words, limit + 1, within)
+        if rows and rows[-1]["id"] is None:
+            # It ended early, and says where it goes on.
+            *rows, rest = rows
+            if len(rows) <= limit:
+                records = tuple([wire.record_of(row) for row in rows])
+                return Page(records=records, cursor=str(rest["seq"]))
         more = 0 < limit < len(rows)
         return Page(
             records=tuple([wire.record_of(row) for row in rows[:limit]]),
