@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine, Iterator, Sequence
-from typing import Any, Never, TypeVar
+from typing import Any, TypeVar
 
 from jobmill.clock import Clock
 from jobmill.stores.postgresql import Address, PostgresStore
@@ -17,7 +17,7 @@ from jobmill.stores.postgresql.channels import Channels
 from jobmill.stores.postgresql.connection import Connection
 from jobmill.stores.postgresql.driver import connect
 from jobmill.stores.postgresql.faults import translated
-from jobmill.stores.postgresql.listening import Listener
+from jobmill.stores.postgresql.listening import Ears
 from jobmill.stores.postgresql.programs import call
 from jobmill.stores.postgresql.telling import Teller
 
@@ -35,7 +35,7 @@ class Wire:
         self.address = address
         self._loop = asyncio.new_event_loop()
         self._connection: Any = self._do(_connected(address))
-        self._ears: dict[str, list[Ears]] = {}
+        self._ears: dict[str, list[WireEars]] = {}
         self._told: list[str] = []
 
     def fetch(self, statement: str, *arguments: object) -> Sequence[Any]:
@@ -51,7 +51,7 @@ class Wire:
         """Run statements whose answer nobody asks for."""
         self._do(self._connection.execute(statements))
 
-    def subscribe(self, channels: Channels, ears: Ears) -> None:
+    def subscribe(self, channels: Channels, ears: WireEars) -> None:
         """Let these hear what is told to the channels."""
         if channels.ends not in self._ears:
             # As who waits for ends does; here somebody always may.
@@ -61,7 +61,7 @@ class Wire:
                 self._do(self._connection.add_listener(channel, self._note))
             self._ears.setdefault(channel, []).append(ears)
 
-    def unsubscribe(self, channels: Channels, ears: Ears) -> None:
+    def unsubscribe(self, channels: Channels, ears: WireEars) -> None:
         """Let these hear no more; the wire itself listens on."""
         for channel in (channels.jobs, channels.ends):
             self._ears[channel].remove(ears)
@@ -109,29 +109,26 @@ def wire_to(address: Address) -> Iterator[Wire]:
         wire.close()
 
 
-class Ears(Listener):
+class WireEars(Ears):
     """Hears, by a wire that others share."""
 
     def __init__(self, channels: Channels, wire: Wire) -> None:
-        super().__init__(channels, _nothing)
+        super().__init__(channels, None, lost=False)
         self._wire = wire
         wire.subscribe(channels, self)
-        self._watched.set()
-        self._stand()
+        self.watch()
+        self.stand()
 
     def hear(self, channel: str) -> None:
         """Wake whom it concerns."""
-        if channel == self._channels.jobs:
-            self._hear_jobs()
+        if channel == self.channels.jobs:
+            self.hear_jobs()
         else:
-            self._hear_ends()
+            self.hear_ends()
 
     async def close(self) -> None:
         """Hear nothing more."""
-        self._wire.unsubscribe(self._channels, self)
-
-    async def _listen(self) -> None:
-        """Nothing: the wire listens."""
+        self._wire.unsubscribe(self.channels, self)
 
 
 class Inline(Connection):
@@ -140,7 +137,7 @@ class Inline(Connection):
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
 
-    async def run(self, name: str, *arguments: object) -> Sequence[Any]:
+    async def run(self, name: str, *arguments: object, looks: bool = False) -> Sequence[Any]:
         """The rows that a function of this release answers with."""
         address = self._wire.address
         with translated(address):
@@ -173,13 +170,9 @@ class InlinePostgresStore(PostgresStore):
         if self._connection is None:
             self._connection = Inline(self._wire)
             self._teller = Teller(self._connection, self._channels)
-            self._listener = Ears(self._channels, self._wire)
+            self._ears = WireEars(self._channels, self._wire)
 
     async def close(self) -> None:
         """Let go, but wait for no hint: whoever would tell it may be dead."""
         self._teller = None
         await super().close()
-
-
-def _nothing() -> Never:
-    raise NotImplementedError

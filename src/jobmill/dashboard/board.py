@@ -23,6 +23,8 @@ MOST: Final = 200
 _DISCOVER_EVERY: Final = 10.0
 _ANSWER_WITHIN: Final = 5.0
 """Seconds after which a store that does not answer counts as one that cannot be reached."""
+_FOR_EACH_MORE: Final = 0.05
+"""Seconds that it has for each queue more: all are asked at once, over the same connections."""
 
 
 class Watched:
@@ -35,13 +37,15 @@ class Watched:
         self.kind: Final = self.place.partition(":")[0]
         self.minutes: Final[dict[float, Minutes]] = {}
         """What was read of its figures, by how far back they go."""
+        self.patience: float = _ANSWER_WITHIN
 
     async def ask(self, verb: Callable[[Store], Awaitable[T]]) -> T:
         """What the verb gives of the queue's store.
 
-        Raises: StoreUnavailable, also where there is no answer within 5 s.
+        Raises: StoreUnavailable, also where there is no answer in time: 5 s, and somewhat more
+        where the dashboard has many queues.
         """
-        return await in_time(self.queue.ask(verb), self.place)
+        return await in_time(self.queue.ask(verb), self.place, self.patience)
 
 
 class Answers(Generic[T]):
@@ -60,8 +64,10 @@ class Board:
         if not self._watched:
             message = "queues: there are none; give a queue at least"
             raise ConfigError(message, field="queues")
-        self._given = tuple(self._watched.values())
+        self.given: Final = tuple(self._watched.values())
+        self._left_out: dict[str, int] = {}
         self._discovers = discover
+        self._share_time()
         self._looked = float("-inf")
 
     def __iter__(self) -> Iterator[Watched]:
@@ -76,22 +82,33 @@ class Board:
         if not self._discovers or time.monotonic() - self._looked < _DISCOVER_EVERY:
             return
         self._looked = time.monotonic()
-        stores = list({each.place: each for each in self._given}.values())
+        stores = list({each.place: each for each in self.given}.values())
         # At once: each that does not answer takes its time.
         for given, names in zip(stores, await asyncio.gather(*map(_names, stores)), strict=True):
             known = {each.queue.name for each in self if each.place == given.place}
-            for name in [name for name in names if name not in known][
-                : max(0, MOST - len(self.labels))
-            ]:
+            new = [name for name in names if name not in known]
+            room = max(0, MOST - len(self.labels))
+            self._left_out[given.place] = len(new[room:])
+            for name in new[:room]:
                 queue = Queue(given.queue.store.handle(name), lease=given.queue.lease)
                 label = _free(name, self._watched)
                 self._watched[label] = Watched(label, queue)
+        self._share_time()
+
+    @property
+    def left_out(self) -> int:
+        """Queues that the stores have and that are not here, because there are MOST already."""
+        return sum(self._left_out.values())
 
     async def close(self) -> None:
         """Let go of the queues that were discovered; the others are their owners'."""
         for each in self:
-            if each not in self._given:
+            if each not in self.given:
                 await each.queue.close()
+
+    def _share_time(self) -> None:
+        for each in self:
+            each.patience = _ANSWER_WITHIN + _FOR_EACH_MORE * (len(self._watched) - 1)
 
     def some(self, label: str | None) -> list[Watched]:
         """The queue of this label, or all where None is given."""

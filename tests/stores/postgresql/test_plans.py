@@ -51,7 +51,7 @@ async def store(
     await opened.open()
     assert opened._connection is not None
     opened._teller = None  # so that all calls go over the one connection that tells its plans
-    plain = opened._connection._idle[0]
+    plain = opened._connection._pool._idle[0]
     await plain.execute("VACUUM ANALYZE jobmill.jobs")
     empty = request.param in {"planned while empty", "vacuumed while empty"}
     if empty:
@@ -148,7 +148,7 @@ class Plans:
 async def plans(store: PostgresStore) -> Plans:
     heard = Plans()
     assert store._connection is not None
-    for plain in store._connection._idle:
+    for plain in store._connection._pool._idle:
         await plain.execute(
             "LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0;"
             "SET auto_explain.log_nested_statements = on; SET auto_explain.log_analyze = on;"
@@ -203,7 +203,7 @@ async def test_without_its_index_a_verb_would_look_at_more(
 ) -> None:
     """What the test above sees, it sees."""
     assert store._connection is not None
-    plain = store._connection._idle[0]
+    plain = store._connection._pool._idle[0]
     definition = await plain.fetchval("SELECT pg_get_indexdef($1::regclass)", f"jobmill.{index}")
     await plain.execute(f"DROP INDEX jobmill.{index}")
     try:

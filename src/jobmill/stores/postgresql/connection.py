@@ -8,91 +8,104 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from jobmill.errors import StoreUnavailable
 from jobmill.stores.postgresql import migrating
-from jobmill.stores.postgresql.dialing import Dialer
 from jobmill.stores.postgresql.faults import DRIVER_ERRORS, is_race, outward
 from jobmill.stores.postgresql.patience import PATIENCE, bounded, limited
+from jobmill.stores.postgresql.pool import POOLS
 from jobmill.stores.postgresql.programs import call
 
 if TYPE_CHECKING:
     from jobmill.stores.postgresql.address import Address
+    from jobmill.stores.postgresql.channels import Channels
+    from jobmill.stores.postgresql.listening import Ears
+    from jobmill.stores.postgresql.pool import Pool
 
 T = TypeVar("T")
 
 _MIGRATING: Final = 60.0
-_CONNECTIONS: Final = 4
+_AT_ONCE: Final = 4
+"""Calls of one store at once: so many of the pool's connections may one queue take up."""
 _RACES: Final = 5
 
 
 class Connection:
-    """The calls of one store, on one event loop."""
+    """The calls of one store, on one event loop, by connections that it shares.
+
+    All stores of one address on that loop have the same; see `Pool`.
+    """
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self.dialer: Dialer = Dialer(address)
-        self._turns = asyncio.Semaphore(_CONNECTIONS)
-        self._idle: list[Any] = []
-        self._all: set[Any] = set()
-        self._over = False
-        self._answered = 0
+        self._pool: Pool = POOLS.acquire(address)
+        self._turns = asyncio.Semaphore(_AT_ONCE)
         self._statements: dict[tuple[str, int], str] = {}
         self._under_way: set[asyncio.Task[Any]] = set()
-        self._keeper: asyncio.Task[None] = asyncio.create_task(self._keep())
 
     async def check(self) -> None:
         """See that the server and the schema are what this release works with."""
-        await self._whole(self._ask(self._check, _MIGRATING))
+        await self._whole(self._ask(self._check, _MIGRATING, looks=False))
 
-    async def run(self, name: str, *arguments: object) -> Sequence[Any]:
-        """The rows that a function of this release answers with."""
+    async def run(self, name: str, *arguments: object, looks: bool = False) -> Sequence[Any]:
+        """The rows that a function of this release answers with; `looks`: it searches or counts."""
         key = name, len(arguments)
         statement = self._statements.get(key)
         if statement is None:
             statement = self._statements[key] = call(self._address.schema, *key)
-        return await self.fetch(statement, *arguments)
+        return await self.fetch(statement, *arguments, looks=looks)
 
-    async def fetch(self, statement: str, *arguments: object) -> Sequence[Any]:
+    async def fetch(self, statement: str, *arguments: object, looks: bool = False) -> Sequence[Any]:
         """The rows of one statement, which is a transaction of its own."""
 
         async def ask(connection: Any) -> Sequence[Any]:
             found: Sequence[Any] = await connection.fetch(statement, *arguments)
             return found
 
-        rows: Sequence[Any] = await self._whole(self._again(ask))
+        rows: Sequence[Any] = await self._whole(self._again(ask, looks=looks))
         return rows
 
+    def hear(self, channels: Channels) -> Ears:
+        """Ears for what is told by these channels, until they are closed."""
+        return self._pool.hear(channels)
+
     async def close(self) -> None:
-        """Let go of all connections, after what is under way."""
+        """Be done with the connections, after what is under way; the last one ends them."""
         while self._under_way:
             await asyncio.wait(self._under_way)
-        self._keeper.cancel()
-        await asyncio.wait({self._keeper})
+        await POOLS.release(self._pool)
 
     async def _check(self, connection: Any) -> None:
         await migrating.check(connection, self._address)
 
-    async def _again(self, ask: Callable[[Any], Awaitable[T]]) -> T:
+    async def _again(self, ask: Callable[[Any], Awaitable[T]], *, looks: bool) -> T:
         """The answer; a call that lost a race was undone, and is sent again."""
         for _ in range(_RACES):
             try:
-                return await self._ask(ask, PATIENCE)
+                return await self._ask(ask, PATIENCE, looks=looks)
             except StoreUnavailable as error:
                 if error.__cause__ is None or not is_race(error.__cause__):
                     raise
-        return await self._ask(ask, PATIENCE)
+        return await self._ask(ask, PATIENCE, looks=looks)
 
-    async def _ask(self, ask: Callable[[Any], Awaitable[T]], patience: float) -> T:
+    async def _ask(self, ask: Callable[[Any], Awaitable[T]], patience: float, *, looks: bool) -> T:
+        pool = self._pool
         try:
             # To wait behind others is no silence of the server, while they get their answers.
-            async with limited(patience, lambda: self._answered):
+            async with limited(patience, lambda: pool.answered):
                 await self._turns.acquire()
+                try:
+                    await pool.enter(looks=looks)
+                except BaseException:
+                    self._turns.release()
+                    raise
         except TimeoutError as error:
             raise outward(error, self._address) from error
         try:
             return await self._in_turn(ask, patience)
         finally:
+            pool.leave(looks=looks)
             self._turns.release()
 
     async def _in_turn(self, ask: Callable[[Any], Awaitable[T]], patience: float) -> T:
+        pool = self._pool
         connection: Any = None
         silent = False
 
@@ -102,7 +115,7 @@ class Connection:
             connection.terminate()
 
         try:
-            connection = await self._take()
+            connection = await pool.take()
             with bounded(give_up, patience):
                 answer = await ask(connection)
         except BaseException as error:
@@ -111,59 +124,18 @@ class Connection:
             if not isinstance(error, expected):
                 # Cut off half-way, as at the end of the loop: its answer may be on its way.
                 if connection is not None:
-                    self._drop(connection)
+                    pool.drop(connection)
                 raise
             if connection is None or connection.is_closed():
-                self._forget_idle()
+                pool.forget_idle()
             else:
-                self._answered += 1
+                pool.answered += 1
             if connection is not None:
-                self._put_back(connection)
+                pool.put_back(connection)
             raise outward(error, self._address, silent=silent) from error
-        self._answered += 1
-        self._put_back(connection)
+        pool.answered += 1
+        pool.put_back(connection)
         return answer
-
-    async def _take(self) -> Any:
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.is_closed():
-                return connection
-            self._drop(connection)
-        connection = await self.dialer.connect()
-        self._all.add(connection)
-        return connection
-
-    def _put_back(self, connection: Any) -> None:
-        if self._over or connection.is_closed() or connection.is_in_transaction():
-            self._drop(connection)
-        else:
-            self._idle.append(connection)
-
-    def _drop(self, connection: Any) -> None:
-        connection.terminate()
-        self._all.discard(connection)
-
-    def _forget_idle(self) -> None:
-        """Where one connection broke, the others are not trusted either."""
-        idle, self._idle = self._idle, []
-        for connection in idle:
-            self._drop(connection)
-
-    async def _keep(self) -> None:
-        """Hold the connections until `close`, or until the loop ends and cancels its tasks.
-
-        Then they are ended without waiting, since what goes on beside this may use them: a
-        connection says goodbye and is closed by the loop's next turn.
-        """
-        try:
-            await asyncio.Event().wait()
-        finally:
-            self._over = True
-            self._idle.clear()
-            for connection in list(self._all):
-                self._drop(connection)
-            await asyncio.sleep(0)
 
     async def _whole(self, answer: Any) -> Any:
         """The answer; where the caller is cancelled, the call still runs to its end.

@@ -37,6 +37,8 @@ _INDEXES: Final = """\
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off SET jit = off"""
 _LOCK_TIMEOUT: Final = "4s"
+_WINDOW: Final = 10_000
+"""Jobs between two looks at the time, in a search that no index leads."""
 
 _HERE: Final = resources.files("jobmill.stores.postgresql")
 _FILES: Final = (
@@ -104,6 +106,7 @@ _CONSTANTS: Final[dict[str, str]] = {
     "MANY_DEAD": str(MANY_DEAD),
     "SURVEYED_PRIORITIES": str(_SURVEYED_PRIORITIES),
     "SURVEY_HOLDS": repr(_SURVEY_HOLDS),
+    "WINDOW": str(_WINDOW),
     "BARS": str(len(HISTOGRAM_BOUNDS) + 1),
     "BOUNDS_TURNED": "ARRAY["
     + ", ".join(repr(-bound) for bound in reversed(HISTOGRAM_BOUNDS))

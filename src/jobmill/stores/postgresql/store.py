@@ -38,7 +38,7 @@ from jobmill.stores.postgresql.channels import channels
 from jobmill.stores.postgresql.connection import Connection
 from jobmill.stores.postgresql.examining import EXAMINE, findings
 from jobmill.stores.postgresql.joining import Joining
-from jobmill.stores.postgresql.listening import Listener
+from jobmill.stores.postgresql.listening import Ears
 from jobmill.stores.postgresql.migrating import Migrations
 from jobmill.stores.postgresql.surveying import Surveyor
 from jobmill.stores.postgresql.telling import Teller
@@ -69,7 +69,7 @@ class PostgresStore:
         self._joining = Joining(address, queue, self._channels)
         self._connection: Connection | None = None
         self._teller: Teller | None = None
-        self._listener: Listener | None = None
+        self._ears: Ears | None = None
         self._surveyor: Surveyor | None = None
         self._seen = 0
 
@@ -122,13 +122,13 @@ class PostgresStore:
         self._surveyor = Surveyor(connection, escaped(self._queue))
 
     async def close(self) -> None:
-        """Let go of every connection, after all that was asked before."""
-        listener, self._listener = self._listener, None
+        """Be done with the connections, after all that was asked before; the last one ends them."""
+        ears, self._ears = self._ears, None
         teller, self._teller = self._teller, None
         surveyor, self._surveyor = self._surveyor, None
         connection, self._connection = self._connection, None
-        if listener is not None:
-            await listener.close()
+        if ears is not None:
+            await ears.close()
         if teller is not None:
             await teller.close()
         if surveyor is not None:
@@ -138,12 +138,13 @@ class PostgresStore:
 
     async def examine(self) -> list[Finding]:
         """What there is to say of the server, its settings, the schema and its tables."""
-        (row,) = await self._opened().fetch(EXAMINE, self._address.schema)
+        (row,) = await self._opened().fetch(EXAMINE, self._address.schema, looks=True)
         return findings(row, await Migrations(self._address).status())
 
     async def queues(self) -> list[str]:
         """Names of the queues that have jobs or documents, in order."""
-        return sorted(plain(name) for (name,) in await self._opened().run("queues"))
+        rows = await self._opened().run("queues", looks=True)
+        return sorted(plain(name) for (name,) in rows)
 
     async def add(
         self,
@@ -249,7 +250,7 @@ class PostgresStore:
         """The records of these jobs, None where there is none, in order."""
         wanted = wire.told_words(ids)
         rows = await self._run(
-            "find", self._instant(now), wanted, *wire.told_query(_ANY), None, None
+            "find", self._instant(now), wanted, *wire.told_query(_ANY), None, None, None
         )
         records = {record.id: record for record in map(wire.record_of, rows)}
         return [records.get(job_id) for job_id in ids]
@@ -263,10 +264,19 @@ class PostgresStore:
         within: float | None = None,
         now: float | None = None,
     ) -> Page:
-        """Records, newest first; goes on after `cursor`."""
+        """Records, newest first; goes on after `cursor`.
+
+        Only a search for a name may end after `within` seconds: to all else an index leads.
+        """
         words = (self._instant(now), None, *wire.told_query(query), _before(cursor))
         # One more than asked for tells whether there is a next page.
-        rows = await self._run("find", *words, limit + 1)
+        rows = await self._look("find", *words, limit + 1, within)
+        if rows and rows[-1]["id"] is None:
+            # It ended early, and says where it goes on.
+            *rows, rest = rows
+            if len(rows) <= limit:
+                records = tuple([wire.record_of(row) for row in rows])
+                return Page(records=records, cursor=str(rest["seq"]))
         more = 0 < limit < len(rows)
         return Page(
             records=tuple([wire.record_of(row) for row in rows[:limit]]),
@@ -276,7 +286,7 @@ class PostgresStore:
     async def counts(self, query: Query | None = None, *, now: float | None = None) -> Counts:
         """How many records there are now."""
         words = (self._instant(now), *wire.told_query(query or _ANY))
-        return wire.counts_of(await self._run("counts", *words))
+        return wire.counts_of(await self._look("counts", *words))
 
     async def events(self, after: int | None, limit: int) -> list[Ending]:
         """Ends and retries in commit order, after the entry `after`."""
@@ -284,12 +294,12 @@ class PostgresStore:
 
     async def errors(self, limit: int) -> list[ErrorGroup]:
         """Error groups, last seen first."""
-        return [wire.group_of(row) for row in await self._run("errors", limit)]
+        return [wire.group_of(row) for row in await self._look("errors", limit)]
 
     async def metrics(self, since: float) -> list[Bucket]:
         """The buckets of the minutes from that of the instant `since` on, by minute and name."""
         tallies: dict[tuple[float, str], Tally] = {}
-        for bucket in map(wire.bucket_of, await self._run("metrics", minute_of(since))):
+        for bucket in map(wire.bucket_of, await self._look("metrics", minute_of(since))):
             key = bucket.minute, bucket.job_name
             tallies.setdefault(key, Tally(*key)).add(bucket)
         return [tallies[key].bucket() for key in sorted(tallies)]
@@ -381,30 +391,30 @@ class PostgresStore:
         if not self._address.listen:
             await asyncio.sleep(timeout)
             return
-        if self._listener is None:
-            self._listener = Listener(self._channels, self._opened().dialer.connect)
-        listener = self._listener
+        if self._ears is None:
+            self._ears = self._opened().hear(self._channels)
+        ears = self._ears
         ids = [topic.removeprefix(_JOB) for topic in topics if topic.startswith(_JOB)]
         jobs = JOBS in topics
         patience = max(timeout, _FIRST_WAIT)
-        await listener.ready(patience, ends=False)
-        if jobs and self._seen != listener.tellings:
-            self._seen = listener.tellings
+        await ears.ready(patience, ends=False)
+        if jobs and self._seen != ears.tellings:
+            self._seen = ears.tellings
             # Whoever waits in a loop lets others have their turn.
             await asyncio.sleep(0)
             return
         ends = bool(ids) or ENDS in topics
-        waiter = listener.enter(jobs=jobs, ends=ends)
+        waiter = ears.enter(jobs=jobs, ends=ends)
         try:
             if ends:
-                await listener.ready(patience, ends=True)
+                await ears.ready(patience, ends=True)
             if ids and (await self._row("any_over", wire.told_words(ids)))[0]:
                 return
             await asyncio.wait([waiter], timeout=timeout)
         finally:
-            listener.leave(waiter)
+            ears.leave(waiter)
             if jobs:
-                self._seen = listener.tellings
+                self._seen = ears.tellings
 
     def _instant(self, now: float | None) -> float | None:
         """The instant of a call: None where the server is to say it."""
@@ -416,6 +426,10 @@ class PostgresStore:
 
     async def _run(self, name: str, *words: object) -> Sequence[Any]:
         return await self._opened().run(name, escaped(self._queue), *words)
+
+    async def _look(self, name: str, *words: object) -> Sequence[Any]:
+        """As `_run`, of what searches or counts: the work goes first."""
+        return await self._opened().run(name, escaped(self._queue), *words, looks=True)
 
     async def _row(self, name: str, *words: object) -> Any:
         (row,) = await self._run(name, *words)

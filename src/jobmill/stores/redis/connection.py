@@ -7,6 +7,7 @@ import contextlib
 from typing import Any, Final
 
 from jobmill.errors import StoreUnavailable
+from jobmill.sharing import Shared
 from jobmill.store import Finding
 from jobmill.stores.redis import examining, fitness
 from jobmill.stores.redis.address import Address, Place
@@ -24,7 +25,7 @@ _ELSEWHERE: Final = frozenset({"READONLY", "MASTERDOWN", "CLUSTERDOWN", "LOADING
 
 
 class Connection:
-    """The commands of one store, on one event loop.
+    """The commands of all stores of one address, on one event loop.
 
     They share one line to a server, so that none waits for another's turn; those that wait
     for replicas have a second one, because the server holds up what comes behind them. A
@@ -122,6 +123,14 @@ class Connection:
         line.gone.add_done_callback(lambda _: self._lent.discard(line))
         return line
 
+    async def settled(self) -> None:
+        """Return when all that was asked is answered, or lost."""
+        if self._opening:
+            await asyncio.wait(self._opening.values())
+        for line in list(self._lines.values()):
+            with contextlib.suppress(OSError):
+                await line.send("PING")  # its answer comes after all others
+
     async def close(self) -> None:
         """Let go of all lines, after what is under way."""
         if self._opening:
@@ -138,6 +147,7 @@ class Connection:
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
+            CONNECTIONS.forget(self)
             for line in (*self._lines.values(), *self._lent):
                 line.abort()
             with contextlib.suppress(asyncio.CancelledError):
@@ -203,6 +213,10 @@ class Connection:
             if self._address.service is not None:
                 self._lost(line)
         raise outward(refusal, line.place) from refusal
+
+
+CONNECTIONS: Final = Shared(Connection)
+"""Those of this process."""
 
 
 def _place_in(moved: Refusal, asked: Place) -> Place:

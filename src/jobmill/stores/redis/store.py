@@ -35,7 +35,7 @@ from jobmill.store import (
 )
 from jobmill.stores.redis import wire
 from jobmill.stores.redis.address import Address
-from jobmill.stores.redis.connection import Connection
+from jobmill.stores.redis.connection import CONNECTIONS, Connection
 from jobmill.stores.redis.keys import QUEUES, tag
 from jobmill.stores.redis.listening import Listener
 from jobmill.stores.redis.wire import Argument, packed
@@ -105,22 +105,22 @@ class RedisStore:
         """
         if self._connection is not None:
             return
-        connection = Connection(self._address)
+        connection = CONNECTIONS.acquire(self._address)
         try:
             await connection.check(self._tag)
         except BaseException:
-            await connection.close()
+            await CONNECTIONS.release(connection)
             raise
         self._connection = connection
 
     async def close(self) -> None:
-        """Let go of every connection, after all that was asked before."""
+        """Be done with the connections, after all that was asked before; the last one ends them."""
         listener, self._listener = self._listener, None
         connection, self._connection = self._connection, None
         if listener is not None:
             await listener.close()
-        if connection is not None:
-            await connection.close()
+        if connection is not None and not await CONNECTIONS.release(connection):
+            await connection.settled()
 
     async def examine(self) -> list[Finding]:
         """What there is to say of the server: how it keeps jobs, and whether it has room."""

@@ -1,7 +1,10 @@
 -- Records, the last accepted first. `state` is the one told: a delayed job that is due is pending.
+-- A search for a name, to which no index of the ended leads, walks by windows of jobs, and may end after
+-- p_within seconds: then a last row without an id has the seq before which it goes on.
 CREATE FUNCTION jobmill.find(
     p_queue text, p_now double precision, p_ids text[], p_states text[], p_name text,
-    p_unique_key text, p_fingerprint text, p_before bigint, p_limit bigint
+    p_unique_key text, p_fingerprint text, p_before bigint, p_limit bigint,
+    p_within double precision
 )
 RETURNS TABLE (
     seq bigint, id text, name text, state text, payload bytea, policy bytea, priority bigint,
@@ -20,34 +23,68 @@ DECLARE
     v_stored text[] := CASE WHEN 'pending' = ANY (p_states) THEN p_states || 'delayed'::text
         ELSE p_states END;
     v_state text := CASE WHEN array_length(v_stored, 1) = 1 THEN v_stored[1] END;
+    -- The walk is along the ends of one state, or else along all jobs.
+    v_ended text := CASE WHEN v_state = ANY ({{ENDED}}) THEN v_state END;
     -- Which of the delayed jobs: those that are due, and so pending, or the others; NULL for all.
     v_due boolean := CASE
         WHEN ('pending' = ANY (p_states)) <> ('delayed' = ANY (p_states))
         THEN 'pending' = ANY (p_states)
     END;
+    v_walks boolean := p_within IS NOT NULL AND p_name IS NOT NULL AND p_ids IS NULL
+        AND p_unique_key IS NULL AND p_fingerprint IS NULL
+        AND (p_states IS NULL OR p_states && {{ENDED}});
+    v_until timestamptz := pg_catalog.clock_timestamp() + p_within * interval '1 second';
+    v_before bigint := p_before;
+    v_floor bigint;
+    v_left bigint := p_limit;
+    v_found bigint;
+    v_seen bigint;
 BEGIN
-    RETURN QUERY
-    SELECT
-        j.seq, j.id, j.name,
-        CASE WHEN j.state = 'delayed' AND j.run_at <= v_now THEN 'pending' ELSE j.state END,
-        j.payload, j.policy, j.priority, j.run_at, j.enqueued_at, j.attempts, j.lapses,
-        j.generation, j.suspect, j.asked, j.token, j.worker, j.lease_until, j.started_at,
-        j.ended_at, j.expires_at, j.result,
-        ARRAY(SELECT e.error FROM jobmill.job_errors AS e WHERE e.job = j.seq ORDER BY e.n),
-        j.fingerprint, j.progress, j.progress_note,
-        ARRAY(SELECT l.line FROM jobmill.job_lines AS l WHERE l.job = j.seq ORDER BY l.n),
-        j.unique_key, j.metadata, j.memo
-    FROM jobmill.jobs AS j
-    WHERE j.queue = p_queue AND j.seq > 0
-        AND (p_ids IS NULL OR j.id = ANY (p_ids))
-        AND (v_state IS NULL OR j.state = v_state)
-        AND (v_state IS NOT NULL OR p_states IS NULL OR j.state = ANY (v_stored))
-        AND (v_due IS NULL OR j.state <> 'delayed' OR (j.run_at <= v_now) = v_due)
-        AND (p_name IS NULL OR j.name = p_name)
-        AND (p_unique_key IS NULL OR j.unique_key = p_unique_key)
-        AND (p_fingerprint IS NULL OR j.fingerprint = p_fingerprint)
-        AND (p_before IS NULL OR j.seq < p_before)
-    ORDER BY j.seq DESC LIMIT p_limit;
+    LOOP
+        IF v_walks THEN
+            SELECT min(w.seq), count(*) INTO v_floor, v_seen FROM (
+                SELECT j.seq FROM jobmill.jobs AS j
+                WHERE j.queue = p_queue AND j.seq > 0
+                    AND (v_ended IS NULL OR j.state = v_ended)
+                    AND (v_before IS NULL OR j.seq < v_before)
+                ORDER BY j.seq DESC LIMIT {{WINDOW}}
+            ) AS w;
+            EXIT WHEN v_floor IS NULL;
+        END IF;
+        RETURN QUERY
+        SELECT
+            j.seq, j.id, j.name,
+            CASE WHEN j.state = 'delayed' AND j.run_at <= v_now THEN 'pending' ELSE j.state END,
+            j.payload, j.policy, j.priority, j.run_at, j.enqueued_at, j.attempts, j.lapses,
+            j.generation, j.suspect, j.asked, j.token, j.worker, j.lease_until, j.started_at,
+            j.ended_at, j.expires_at, j.result,
+            ARRAY(SELECT e.error FROM jobmill.job_errors AS e WHERE e.job = j.seq ORDER BY e.n),
+            j.fingerprint, j.progress, j.progress_note,
+            ARRAY(SELECT l.line FROM jobmill.job_lines AS l WHERE l.job = j.seq ORDER BY l.n),
+            j.unique_key, j.metadata, j.memo
+        FROM jobmill.jobs AS j
+        WHERE j.queue = p_queue AND j.seq > 0
+            AND (p_ids IS NULL OR j.id = ANY (p_ids))
+            AND (v_state IS NULL OR j.state = v_state)
+            AND (v_state IS NOT NULL OR p_states IS NULL OR j.state = ANY (v_stored))
+            AND (v_due IS NULL OR j.state <> 'delayed' OR (j.run_at <= v_now) = v_due)
+            AND (p_name IS NULL OR j.name = p_name)
+            AND (p_unique_key IS NULL OR j.unique_key = p_unique_key)
+            AND (p_fingerprint IS NULL OR j.fingerprint = p_fingerprint)
+            AND (v_before IS NULL OR j.seq < v_before)
+            AND (v_floor IS NULL OR j.seq >= v_floor)
+        ORDER BY j.seq DESC LIMIT v_left;
+        GET DIAGNOSTICS v_found = ROW_COUNT;
+        v_left := v_left - v_found;
+        v_before := v_floor;
+        -- A window that is not full is the last one.
+        EXIT WHEN NOT v_walks OR v_left <= 0 OR v_seen < {{WINDOW}};
+        IF pg_catalog.clock_timestamp() >= v_until THEN
+            seq := v_floor;
+            RETURN NEXT;
+            EXIT;
+        END IF;
+    END LOOP;
 END
 $$;
 
