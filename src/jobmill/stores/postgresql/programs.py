@@ -28,6 +28,7 @@ _SURVEY_HOLDS: Final = 6.0
 _EVENTS_KEPT: Final = 3_600
 _BUCKETS_KEPT: Final = 8 * 86_400
 _GROUPS_KEPT: Final = 30 * 86_400
+_BARS: Final = len(HISTOGRAM_BOUNDS) + 1
 # Nested loops over indexes are right at every size of the tables, and need no statistics, which
 # are stale in tables that fill and drain within seconds.
 # Statements see to the order of the loops themselves: with `x.seq = y.seq` the planner may begin
@@ -107,7 +108,10 @@ _CONSTANTS: Final[dict[str, str]] = {
     "SURVEYED_PRIORITIES": str(_SURVEYED_PRIORITIES),
     "SURVEY_HOLDS": repr(_SURVEY_HOLDS),
     "WINDOW": str(_WINDOW),
-    "BARS": str(len(HISTOGRAM_BOUNDS) + 1),
+    "BARS": str(_BARS),
+    "SUMMED_BARS": ",\n        ".join(
+        f"p_bars[{bar}] + p_more[{bar}]" for bar in range(1, _BARS + 1)
+    ),
     "BOUNDS_TURNED": "ARRAY["
     + ", ".join(repr(-bound) for bound in reversed(HISTOGRAM_BOUNDS))
     + "]::double precision[]",

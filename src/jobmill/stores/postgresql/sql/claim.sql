@@ -207,23 +207,20 @@ BEGIN
             );
         END IF;
         RETURN QUERY
-        WITH handed AS (
-            UPDATE jobmill.jobs AS j SET
-                state = 'processing', token = p_token, worker = p_worker,
-                -- It may have been added since the instant of this claim was taken.
-                lease_until = v_now + p_lease, started_at = greatest(v_now, j.run_at),
-                attempts = j.attempts + 1,
-                taken_over = FALSE, last_line = NULL
-            WHERE j.seq = ANY (v_seqs)
-            RETURNING j.*
-        )
-        SELECT
-            1, t.id, t.token, t.name, t.payload, t.policy, t.attempts, t.lapses, t.priority,
-            t.enqueued_at, t.run_at, t.started_at, t.suspect, t.asked, t.unique_key, t.metadata,
-            t.memo, NULL::double precision, NULL::double precision, NULL::boolean, NULL::bigint,
+        -- One by one in their order, which is that of the answer: to sort it would be to copy it.
+        UPDATE jobmill.jobs AS j SET
+            state = 'processing', token = p_token, worker = p_worker,
+            -- It may have been added since the instant of this claim was taken.
+            lease_until = v_now + p_lease, started_at = greatest(v_now, j.run_at),
+            attempts = j.attempts + 1,
+            taken_over = FALSE, last_line = NULL
+        FROM unnest(v_seqs) AS u (seq) WHERE j.seq = ANY (ARRAY[u.seq])
+        RETURNING
+            1, j.id, j.token, j.name, j.payload, j.policy, j.attempts, j.lapses, j.priority,
+            j.enqueued_at, j.run_at, j.started_at, j.suspect, j.asked, j.unique_key, j.metadata,
+            j.memo, NULL::double precision, NULL::double precision, NULL::boolean, NULL::bigint,
             NULL::boolean, NULL::boolean, NULL::text[], NULL::text[], NULL::text[],
-            NULL::bigint
-        FROM handed AS t ORDER BY t.priority, t.run_at, t.seq;
+            NULL::bigint;
     END IF;
 
     RETURN QUERY

@@ -55,7 +55,8 @@ BEGIN
             )
             WHERE v.event = ANY (p_events)
         ),
-        ruled AS MATERIALIZED (
+        -- OFFSET 0 keeps what is told of a move from being worked out again for each use of it.
+        ruled AS (
             SELECT
                 held.*, r.after, r.due, r.attempt, r.lapses, r.if_asked, r.asks, r.fresh,
                 r.token AS fenced, r.suspect AS suspects,
@@ -79,6 +80,7 @@ BEGIN
                     )
                 ) END AS holder
             FROM held LEFT JOIN rules AS r ON r.event = held.event AND r.before = held.state
+            OFFSET 0
         ),
         decided AS MATERIALIZED (
             SELECT
@@ -108,7 +110,7 @@ BEGIN
                         WHEN ruled.holder IS NOT NULL THEN 'held'
                         ELSE 'applied'
                     END AS status
-                FROM ruled
+                FROM ruled OFFSET 0
             ) AS d
         ),
         changed AS (
