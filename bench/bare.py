@@ -78,7 +78,7 @@ async def drain_redis(address: Address, batch: int = BATCH) -> float:
             Move(
                 event="succeed",
                 job_id=row[0].decode(),
-                token=row[4].decode(),
+                token=want.token,
                 result=b"null",
             )
             for row in rows

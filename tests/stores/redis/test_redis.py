@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
-from jobmill import ConfigError, StoreError, StoreUnavailable, create_queue
+from jobmill import ConfigError, SchemaMismatch, StoreError, StoreUnavailable, create_queue
 from jobmill.factory import RedisQueue
 from jobmill.store import JOBS, Query
 from jobmill.stores.redis import Address, Place, RedisStore, Tls
 from jobmill.stores.redis.faults import outward
+from jobmill.stores.redis.keys import tag
 from jobmill.stores.redis.line import Refusal
+from jobmill.stores.redis.scripts import LAYOUT
 from jobmill.testing.contract.case import a_job, a_want, some_jobs
 from jobmill.urls import StoreURL
 from tests.servers import by_another, emptied
@@ -139,6 +141,7 @@ def test_a_server_by_its_arguments() -> None:
         (Refusal("DENIED x"), ConfigError, "protected"),
         (Refusal("WRONGTYPE x"), StoreError, "did not write"),
         (Refusal("ERR unknown command 'EVALSHA'"), StoreError, "lacks a command"),
+        (Refusal("ERR user_script:9: keys of layout 1, not 2"), SchemaMismatch, "another version"),
         (Refusal("ERR x"), StoreError, "refused"),
     ],
 )
@@ -198,6 +201,23 @@ async def test_forgotten_scripts_and_an_emptied_server(server: Address, plain: A
         assert await store.queues() == []
         await store.add([a_job()])
         assert await store.queues() == ["default"]
+    finally:
+        await store.close()
+
+
+@pytest.mark.store("redis")
+async def test_a_queue_of_another_layout_is_refused(server: Address, plain: Any) -> None:
+    meta = f"{tag('default')}:meta"
+    store = RedisStore(server)
+    await store.open()
+    try:
+        await store.add([a_job()])
+        assert plain.hget(meta, "listed") == LAYOUT.encode()
+        plain.hset(meta, "listed", "1")
+        for asked in (store.add([a_job("b")]), store.claim(a_want()), store.get(["a"])):
+            with pytest.raises(SchemaMismatch, match="another version"):
+                await asked
+        assert plain.exists(f"{tag('default')}:job:b") == 0
     finally:
         await store.close()
 

@@ -6,7 +6,7 @@ import re
 import ssl
 from typing import Final, NamedTuple
 
-from jobmill.errors import ConfigError, JobsError, StoreError, StoreUnavailable
+from jobmill.errors import ConfigError, JobsError, SchemaMismatch, StoreError, StoreUnavailable
 from jobmill.stores.redis.line import Refusal
 
 
@@ -72,6 +72,11 @@ _BY_CODE: Final = {
     ),
 }
 _BY_TEXT: Final = {
+    "keys of layout": _Meaning(
+        SchemaMismatch,
+        "the queue on {place} has keys of another version of jobmill: use that version, or "
+        "delete the keys of the queue ({error})",
+    ),
     "max number of clients": _Meaning(
         StoreUnavailable, "the server {place} takes no more connections: raise its maxclients"
     ),

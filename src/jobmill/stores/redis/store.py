@@ -38,6 +38,7 @@ from jobmill.stores.redis.address import Address
 from jobmill.stores.redis.connection import CONNECTIONS, Connection
 from jobmill.stores.redis.keys import QUEUES, tag
 from jobmill.stores.redis.listening import Listener
+from jobmill.stores.redis.scripts import LAYOUT
 from jobmill.stores.redis.wire import Argument, packed
 from jobmill.tally import Bucket, minute_of
 
@@ -144,7 +145,7 @@ class RedisStore:
         words = (self._instant(now), wake, whole, *wire.told_jobs(jobs))
         listed, answers = await self._run("add", words, copied=True)
         await self._list(listed)
-        return wire.added_of(answers)
+        return wire.added_of(jobs, answers)
 
     async def add_with(
         self, tx: object, jobs: Sequence[NewJob], *, wake: bool = False
@@ -163,7 +164,7 @@ class RedisStore:
     ) -> Claimed:
         """Hand out jobs to run, after applying the moves in `settle`."""
         words = (self._instant(now), *wire.told_want(want), *wire.told_moves(settle))
-        return wire.claimed_of(await self._run("claim", words))
+        return wire.claimed_of(await self._run("claim", words), settle)
 
     async def renew(
         self,
@@ -179,7 +180,8 @@ class RedisStore:
 
     async def move(self, moves: Sequence[Move], *, now: float | None = None) -> list[Moved]:
         """Apply events to jobs by the table; one answer for each, in order."""
-        return wire.moved_of(await self._run("move", (self._instant(now), *wire.told_moves(moves))))
+        answers = await self._run("move", (self._instant(now), *wire.told_moves(moves)))
+        return wire.moved_of(moves, answers)
 
     async def drop(
         self,
@@ -319,7 +321,7 @@ class RedisStore:
         await self._list(listed)
         if written is None:
             return Ticked(version=None)
-        return Ticked(version=int(written), added=tuple(wire.added_of(added)))
+        return Ticked(version=int(written), added=tuple(wire.added_of(jobs, added)))
 
     async def prune(self, limit: int, *, now: float | None = None) -> int:
         """Remove at most `limit` records whose time has come; how many."""
@@ -364,7 +366,7 @@ class RedisStore:
         """Enter the queue into the set of queues, which lies in another slot of a Cluster."""
         if not listed:
             await self._opened().command("SADD", QUEUES, self._queue)
-            await self._opened().command("HSET", f"{self._tag}:meta", "listed", "1")
+            await self._opened().command("HSET", f"{self._tag}:meta", "listed", LAYOUT)
 
     def _opened(self) -> Connection:
         if self._connection is None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from jobmill.errors import PayloadError, PayloadTooLarge
+from jobmill.errors import ConfigError, PayloadError, PayloadTooLarge
 from jobmill.policy import Policy, decode_policy, encode_policy
 from jobmill.states import Claim, Move, Note
 from jobmill.store import (
@@ -28,6 +28,7 @@ from jobmill.store import (
     State,
     Want,
 )
+from jobmill.stores.redis.head import NEVER, head_of
 from jobmill.tally import HISTOGRAM_BOUNDS, Bucket
 
 Argument = str | bytes | int | float | bool | msgspec.Raw | None
@@ -36,6 +37,7 @@ _ENCODE: Final = msgspec.json.encode
 _PACK: Final = msgspec.msgpack.Encoder().encode
 _ANY_POLICY: Final = Policy()
 _BARS: Final = len(HISTOGRAM_BOUNDS) + 1
+_NO_MORE: Final = (None, None, None)
 _LONGEST: Final = 256 * 2**20
 """Bytes of one call. A server drops the connection of a client that sends much more."""
 
@@ -58,20 +60,29 @@ def _string(data: bytes) -> msgspec.Raw:
 
 
 def told_jobs(jobs: Sequence[NewJob]) -> Iterator[Argument]:
-    """New jobs as arguments."""
+    """New jobs as arguments.
+
+    Raises: ConfigError for a NUL in a name, which ends a word where it is stored.
+    """
     yield len(jobs)
     for job in jobs:
+        if "\0" in job.name:
+            raise ConfigError(f"{job.name!r} is no name of a job", field="name")
         yield job.id
         yield job.name
         yield job.payload
         yield encode_policy(job.policy)
+        yield job.policy.keep_result
+        yield job.policy.keep_failed
         yield job.priority
+        if job.delay is None and job.run_at is None and job.unique_key is None and not job.metadata:
+            yield None
+            continue
+        yield True
         yield job.delay
         yield job.run_at
         yield job.unique_key
         yield _ENCODE(job.metadata) if job.metadata else None
-        yield job.policy.keep_result
-        yield job.policy.keep_failed
 
 
 def told_note(note: Note | None) -> Iterator[Argument]:
@@ -93,9 +104,21 @@ def told_moves(moves: Sequence[Move]) -> Iterator[Argument]:
     for move in moves:
         yield move.event
         yield move.job_id
-        yield move.token
-        yield move.delay
+        yield move.token or None
         yield move.result
+        if (
+            move.error is None
+            and not move.delay
+            and move.fingerprint is None
+            and not move.lapsed
+            and not move.untried
+            and move.memo is None
+            and move.note is None
+        ):
+            yield None
+            continue
+        yield True
+        yield move.delay
         yield move.error
         yield move.fingerprint
         yield move.lapsed
@@ -114,7 +137,12 @@ def told_leases(leases: Sequence[Lease], notes: Mapping[str, Note]) -> Iterator[
 
 
 def told_want(want: Want) -> Iterator[Argument]:
-    """What a worker asks of a claim, as arguments."""
+    """What a worker asks of a claim, as arguments.
+
+    Raises: ConfigError for a NUL, as above.
+    """
+    if "\0" in want.worker or "\0" in want.token:
+        raise ConfigError("a worker and its token have no NUL", field="worker")
     yield want.worker
     yield want.token
     yield want.limit
@@ -149,6 +177,10 @@ def _float(value: bytes | None) -> float | None:
     return None if value is None else float(value)
 
 
+def _ever(instant: float) -> float | None:
+    return None if instant == NEVER else instant
+
+
 def _policy(value: bytes) -> Policy:
     """The policy of a job; the default one where it does not decode.
 
@@ -170,55 +202,67 @@ def _strings(value: bytes | None) -> dict[str, str]:
         return {}
 
 
-def added_of(answers: Sequence[Sequence[bytes]]) -> list[Added]:
-    """What became of new jobs."""
+def added_of(jobs: Sequence[NewJob], answers: Sequence[Any]) -> list[Added]:
+    """What became of new jobs: a word for each, or how it ended and another job's id."""
     added: list[Added] = []
-    for answer in answers:
-        status: Any = answer[0].decode()
-        added.append(Added(status, answer[1].decode()))
+    for job, answer in zip(jobs, answers, strict=True):
+        status: Any
+        if type(answer) is bytes:
+            status, job_id = answer.decode(), job.id
+        else:
+            status, job_id = answer[0].decode(), answer[1].decode()
+        added.append(Added(status, job_id))
     return added
 
 
-def moved_of(answers: Sequence[Sequence[Any]]) -> list[Moved]:
-    """What became of moves."""
+def moved_of(moves: Sequence[Move], answers: Sequence[Any]) -> list[Moved]:
+    """What became of moves: a word for each, with its state, or how it ended and who holds."""
     moved: list[Moved] = []
-    for answer in answers:
-        status: Any = answer[0].decode()
-        state: Any = answer[2].decode() if len(answer) > 2 else None  # noqa: PLR2004
-        moved.append(Moved(status, answer[1].decode(), state))
+    for move, answer in zip(moves, answers, strict=True):
+        status: Any
+        state: Any
+        if type(answer) is bytes:
+            status, _, state = answer.decode().partition(" ")
+            moved.append(Moved(status, move.job_id, state or None))
+        else:
+            status = answer[0].decode()
+            moved.append(Moved(status, answer[1].decode()))
     return moved
 
 
 def claim_of(fields: Sequence[Any]) -> Claim:
     """A job in the hands of a worker."""
+    id_, head, payload, policy, *more = fields
+    unique, metadata, memo = more or _NO_MORE
+    known = head_of(head)
     return Claim(
-        id=fields[0].decode(),
-        name=fields[1].decode(),
-        payload=fields[2],
-        policy=_policy(fields[3]),
-        token=fields[4].decode(),
-        attempt=int(fields[5] or 0),
-        lapses=int(fields[6] or 0),
-        priority=int(fields[7]),
-        enqueued_at=float(fields[8]),
-        run_at=float(fields[9]),
-        started_at=float(fields[10] or 0),
-        suspect=fields[11] is not None,
-        asked=fields[12] is not None,
-        unique_key=_text(fields[13]),
-        metadata=_strings(fields[14]),
-        memo=fields[15],
+        id=id_.decode(),
+        name=known.name,
+        payload=payload,
+        policy=_policy(policy),
+        token=known.token,
+        attempt=known.attempts,
+        lapses=known.lapses,
+        priority=int(known.priority),
+        enqueued_at=known.enqueued,
+        run_at=known.due,
+        started_at=known.started,
+        suspect=known.suspect == 1,
+        asked=known.asked == 1,
+        unique_key=_text(unique),
+        metadata=_strings(metadata),
+        memo=memo,
     )
 
 
-def claimed_of(answer: Sequence[Any]) -> Claimed:
-    """The answer to a claim."""
+def claimed_of(answer: Sequence[Any], settled: Sequence[Move] = ()) -> Claimed:
+    """The answer to a claim that brought these moves."""
     now, claims, lapsed, moved, coming, suspect_waits, asked, docs = answer
     return Claimed(
         now=float(now),
         claims=tuple([claim_of(fields) for fields in claims]),
         lapsed=tuple([claim_of(fields) for fields in lapsed]),
-        moved=tuple(moved_of(moved)),
+        moved=tuple(moved_of(settled, moved)),
         next_due=_float(coming),
         suspect_waits=bool(suspect_waits),
         # The server's order differs from run to run, and a simulation is to replay.
@@ -234,26 +278,27 @@ def record_of(answer: Sequence[Any] | None) -> Record | None:
     id_, state, flat, errors, logs = answer
     kept: dict[str, bytes] = dict(zip((key.decode() for key in flat[::2]), flat[1::2], strict=True))
     get = kept.get
+    head = head_of(kept["head"])
     return Record(
         id=id_.decode(),
-        name=kept["name"].decode(),
+        name=head.name,
         state=state.decode(),
         payload=kept["payload"],
         policy=_policy(kept["policy"]),
-        priority=int(kept["priority"]),
-        run_at=float(kept["due"]),
-        enqueued_at=float(kept["enqueued"]),
-        attempts=int(get("attempts", 0)),
-        lapses=int(get("lapses", 0)),
-        generation=int(get("generation", 1)),
-        suspect="suspect" in kept,
-        asked="asked" in kept,
-        token=_text(get("token")),
-        worker=_text(get("worker")),
-        lease_until=_float(get("lease")) if state == b"processing" else None,
-        started_at=_float(get("started")),
-        ended_at=_float(get("ended")),
-        expires_at=_float(get("expires")),
+        priority=int(head.priority),
+        run_at=head.due,
+        enqueued_at=head.enqueued,
+        attempts=head.attempts,
+        lapses=head.lapses,
+        generation=head.generation,
+        suspect=head.suspect == 1,
+        asked=head.asked == 1,
+        token=head.token or None,
+        worker=head.worker or None,
+        lease_until=head.lease if state == b"processing" else None,
+        started_at=_ever(head.started),
+        ended_at=_ever(head.ended),
+        expires_at=_ever(head.expires),
         result=get("result"),
         errors=tuple(errors),
         fingerprint=_text(get("fingerprint")),

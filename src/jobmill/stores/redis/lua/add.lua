@@ -1,4 +1,4 @@
--- with: prelude jobs adding
+-- with: prelude heads adding
 local now = new_instant()
 local wake, whole = take(), take()
 local answers, added = add_all(whole, now)

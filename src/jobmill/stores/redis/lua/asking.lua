@@ -10,16 +10,16 @@ local function read_query()
   return query
 end
 
--- Whether a job that is there matches; and its state and name.
+-- Whether a job matches; its state; and the job, where it is there.
 local function matches(id, query, now)
-  local got = call('HMGET', P .. 'job:' .. id, 'name', 'state', 'due', 'unique', 'fingerprint')
-  if not got[1] then return false end
-  local state = state_of(got[2], got[3], now)
+  local job = load(id)
+  if not job then return false end
+  local state = state_of(job, now)
   local found = (not query.states or query.states[state] ~= nil)
-    and (not query.name or got[1] == query.name)
-    and (not query.unique or got[4] == query.unique)
-    and (not query.fingerprint or got[5] == query.fingerprint)
-  return found, state, got[1], got[3]
+    and (not query.name or job[NAME] == query.name)
+    and (not query.unique or job.unique == query.unique)
+    and (not query.fingerprint or job.fingerprint == query.fingerprint)
+  return found, state, job
 end
 
 -- The only state of a query; nil where it has none, or several.
@@ -56,7 +56,7 @@ local function few(query)
     if not UNFINISHED[state] then return nil end
     -- What is delayed and due is told as pending.
     if state ~= 'processing' then sets['delayed'] = 1 end
-    if state == 'processing' then sets['leases'] = 1 end
+    if state == 'processing' then sets['leases'] = 17 end
     if state == 'pending' then
       sets['ready'] = 17
       sets['suspects'] = 17
@@ -81,13 +81,9 @@ local function record(id, now)
   local key = P .. 'job:' .. id
   local fields = call('HGETALL', key)
   if #fields == 0 then return false end
-  local state, due
-  for index = 1, #fields, 2 do
-    if fields[index] == 'state' then state = fields[index + 1] end
-    if fields[index] == 'due' then due = fields[index + 1] end
-  end
+  local job = load(id)
   return {
-    id, state_of(state, due, now), fields,
+    id, state_of(job, now), fields,
     call('LRANGE', P .. 'errors:' .. id, 0, -1), call('LRANGE', P .. 'logs:' .. id, 0, -1),
   }
 end

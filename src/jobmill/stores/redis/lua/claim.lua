@@ -1,4 +1,4 @@
--- with: prelude jobs figures moving
+-- with: prelude heads
 write_when_full()
 local told_now = arguments[1]
 local now = new_instant()
@@ -10,22 +10,51 @@ if named then
   wanted = {}
   for index = 1, named do wanted[index] = take() end
 end
-local moved = apply_all(now)
-local until_text, now_text = digits(now + lease), digits(now)
 
-local ANSWER = {
-  'name', 'payload', 'policy', 'token', 'attempts', 'lapses', 'priority', 'enqueued', 'due',
-  'started', 'suspect', 'asked', 'unique', 'metadata', 'memo',
-}
+-- What changes jobs otherwise than by handing them out. It is made only where it is needed: the
+-- claim of an idle worker that is woken needs none of it.
+local function changing()
+  -- here: jobs figures moving
+  local function settle()
+    local answers = apply_all(now)
+    write_figures(now)
+    return answers
+  end
+  return ripen, set, save, settle
+end
 
-local function answer(id)
-  local got = call('HMGET', P .. 'job:' .. id, unpack(ANSWER))
-  table.insert(got, 1, id)
-  return got
+local ripen, set, save, settle
+
+local function be_able_to_change()
+  if not settle then ripen, set, save, settle = changing() end
+end
+
+local moved = {}
+if arguments[taken + 1] > 0 then
+  be_able_to_change()
+  moved = settle()
+else
+  take()
+end
+local lease_end = now + lease
+local until_score, now_score = score_of(lease_end), score_of(now)
+
+-- A job as its worker is told of it; wire.py reads the head.
+local function answer(job, head, payload, policy)
+  if job[MORE] == 0 then return { job.id, head, payload, policy } end
+  return {
+    job.id, head, payload, policy, job.unique or false, job.metadata or false, job.memo or false,
+  }
+end
+
+local function whole_answer(job)
+  local got = call('HMGET', job.key, 'head', 'payload', 'policy')
+  return answer(job, unpack(got))
 end
 
 local function mature()
-  local due = call('ZRANGEBYSCORE', P .. 'delayed', '-inf', now_text, 'LIMIT', 0, MATURE_LIMIT)
+  local due = call('ZRANGEBYSCORE', P .. 'delayed', '-inf', now_score, 'LIMIT', '0', MATURE_LIMIT)
+  if #due > 0 then be_able_to_change() end
   for _, member in ipairs(due) do
     local job = load(id_of_place(member))
     if job then ripen(job, now) end
@@ -70,9 +99,8 @@ local function some_of(key, from, to)
   return some
 end
 
--- The first `most` of the lanes of these names, or of all, in order.
+-- The first `most` of the lanes of these names, in order.
 local function first_of(base, names, most)
-  if not names then return some_of(P .. base, 0, most - 1) end
   local each = math.max(4, math.ceil(most / math.max(1, #names)))
   local lanes, found = {}, {}
   for _, name in ipairs(names) do
@@ -98,34 +126,53 @@ local function first_of(base, names, most)
   return found
 end
 
+local function head_of_lanes(base, names)
+  if not names then return some_of(P .. base, '0', '0')[1] end
+  return first_of(base, names, 1)[1]
+end
+
+-- The members of the first `most`, where all names may be claimed without a merge.
+local function first_members(base, names, most)
+  if not names then return call('ZRANGE', P .. base, '0', most - 1) end
+  local members = {}
+  for index, each in ipairs(first_of(base, names, most)) do members[index] = each.member end
+  return members
+end
+
 local function hand_out(base, member, claims)
   local id = id_of_rank(member)
-  local got = answer(id)
-  drop_rank(P .. base, member)
-  if not got[2] then return end
-  local attempts = tonumber(got[6] or 0) + 1
-  drop_rank(P .. base .. ':' .. got[2], member)
-  put_rank(P .. 'leases', until_text, string.sub(member, 17))
-  call('HSET', P .. 'job:' .. id, 'state', 'processing', 'token', token, 'worker', worker,
-    'lease', until_text, 'attempts', attempts, 'started', now_text)
-  got[5], got[6], got[11] = token, tostring(attempts), now_text
-  count(got[2], 'pending', -1)
-  count(got[2], 'processing', 1)
-  claims[#claims + 1] = got
+  local key = P .. 'job:' .. id
+  local got = call('HMGET', key, 'head', 'payload', 'policy')
+  drop_rank(base, member)
+  if not got[1] then return end
+  local suspect, asked, took_over, more, due, enqueued, seq, priority, _, _, ended_at, expires,
+    keep_result, keep_failed, attempts, lapses, generation, name, state = struct.unpack(HEAD, got[1])
+  local head = struct.pack(HEAD, suspect, asked, took_over, more, due, enqueued, seq, priority, now,
+    lease_end, ended_at, expires, keep_result, keep_failed, attempts + 1, lapses, generation, name,
+    'processing', token, worker)
+  call('HSET', key, 'head', head)
+  drop_rank(lane_of(base, name), member)
+  put_rank('leases', until_score, member)
+  count(name, state, -1)
+  count(name, 'processing', 1)
+  got[1], got[2], got[3], got[4] = id, head, got[2], got[3]
+  claims[#claims + 1] = more == 0 and got or answer(opened(id, key, head), unpack(got, 2))
 end
 
 local function claim(names)
   local claims = {}
   if limit < 1 then return claims end
-  local suspect = first_of('suspects', names, 1)[1]
-  local others = first_of('ready', names, limit)
-  local its_turn = room == 'alone' or not others[1]
-    or (suspect and before(suspect, others[1]))
-  if suspect and its_turn and room ~= 'busy' then
-    hand_out('suspects', suspect.member, claims)
-    return claims
+  local suspect = head_of_lanes('suspects', names)
+  if suspect and room ~= 'busy' then
+    local other = head_of_lanes('ready', names)
+    if room == 'alone' or not other or before(suspect, other) then
+      hand_out('suspects', suspect.member, claims)
+      return claims
+    end
   end
-  for _, other in ipairs(others) do hand_out('ready', other.member, claims) end
+  for _, member in ipairs(first_members('ready', names, limit)) do
+    hand_out('ready', member, claims)
+  end
   return claims
 end
 
@@ -142,31 +189,32 @@ end
 -- first: so whoever lives gets a second to renew what ran out while nobody called.
 local RENEW_FIRST = 1
 local function over_until()
-  if told_now then return digits(now) end
+  if told_now then return now_score end
   local still = call('HMGET', META, 'still_from', 'still_to')
-  if still[2] and now < tonumber(still[2]) + RENEW_FIRST then return still[1] end
-  return digits(now)
+  if still[2] and now < tonumber(still[2]) + RENEW_FIRST then return score_of(tonumber(still[1])) end
+  return now_score
 end
 
 local function take_over()
   local lapsed = {}
   local over = call(
-    'ZRANGEBYSCORE', P .. 'leases', '-inf', over_until(), 'LIMIT', 0, TAKEOVER_LIMIT
+    'ZRANGEBYSCORE', P .. 'leases', '-inf', over_until(), 'LIMIT', '0', TAKEOVER_LIMIT
   )
+  if #over > 0 then be_able_to_change() end
   for _, member in ipairs(over) do
-    local job = load(id_of_place(member))
+    local job = load(id_of_rank(member))
     if job then
-      if job.asked then
-        call('SMOVE', P .. 'asked:' .. job.worker, P .. 'asked:' .. worker, job.id)
+      if job[ASKED] == 1 then
+        call('SMOVE', P .. 'asked:' .. job[WORKER], P .. 'asked:' .. worker, job.id)
       end
-      set(job, 'token', token)
-      set(job, 'worker', worker)
-      set(job, 'lease', now + lease)
-      set(job, 'taken', '1')
-      clear(job, 'line')
+      job[TOKEN] = token
+      job[WORKER] = worker
+      job[LEASE] = now + lease
+      job[TAKEN] = 1
+      set(job, 'line', nil)
       save(job)
-      put_rank(P .. 'leases', until_text, member)
-      lapsed[#lapsed + 1] = answer(job.id)
+      put_rank('leases', until_score, member)
+      lapsed[#lapsed + 1] = whole_answer(job)
     end
   end
   return lapsed
@@ -179,22 +227,18 @@ local function collect()
   repeat
     local some = call('ZRANGE', P .. 'leases', from, from + 499)
     for _, member in ipairs(some) do
-      local id = id_of_place(member)
-      local got = call('HMGET', P .. 'job:' .. id, 'token', 'priority', 'due', 'seq', 'taken')
-      if got[1] == token then
-        local job = { id = id, due = tonumber(got[3]), seq = tonumber(got[4]) }
-        held[#held + 1] = {
-          id = id, priority = tonumber(got[2]), member = rank(job), taken = got[5],
-        }
+      local job = load(id_of_rank(member))
+      if job and job[TOKEN] == token then
+        held[#held + 1] = { job = job, priority = job[PRIORITY], member = member }
       end
     end
     from = from + 500
   until #some < 500
   table.sort(held, before)
   local lapsed, claims = {}, {}
-  for _, job in ipairs(held) do
-    local list = job.taken and lapsed or claims
-    list[#list + 1] = answer(job.id)
+  for _, each in ipairs(held) do
+    local list = each.job[TAKEN] == 1 and lapsed or claims
+    list[#list + 1] = whole_answer(each.job)
   end
   return lapsed, claims
 end
@@ -211,14 +255,15 @@ else
   lapsed, claims = take_over(), claim(names)
 end
 write_counts()
-write_figures(now)
 finish()
 local asked = {}
 for index, id in ipairs(call('SMEMBERS', P .. 'asked:' .. worker)) do
-  asked[index] = { id, call('HGET', P .. 'job:' .. id, 'token') }
+  local job = load(id)
+  asked[index] = { id, job and job[TOKEN] or false }
 end
-local coming = call('ZRANGE', P .. 'delayed', 0, 0, 'WITHSCORES')
+local first = call('ZRANGE', P .. 'delayed', '0', '0')[1]
+local coming = first and load(id_of_place(first))
 return {
-  now_text, claims, lapsed, moved, coming[2] or false, suspect_waits(names), asked,
+  digits(now), claims, lapsed, moved, coming and digits(coming[DUE]) or false, suspect_waits(names), asked,
   call('HGET', META, 'heed'),
 }

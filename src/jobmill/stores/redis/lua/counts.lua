@@ -1,4 +1,4 @@
--- with: prelude jobs asking
+-- with: prelude heads jobs asking
 -- From the counters and the heads of the lanes; by a look at the jobs only where the query
 -- has a unique key or a fingerprint, then at SCAN_LIMIT of them at most.
 local now = instant()
@@ -13,7 +13,6 @@ local function plus(state, name, by)
 end
 
 local function older(due)
-  due = tonumber(due)
   if not oldest or due < oldest then oldest = due end
 end
 
@@ -23,7 +22,7 @@ local function oldest_of(key)
   while true do
     local got = call('ZRANGEBYSCORE', key, from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
     if #got == 0 then return end
-    older(call('HGET', P .. 'job:' .. id_of_rank(got[1]), 'due'))
+    older(load(id_of_rank(got[1]))[DUE])
     from = '(' .. got[2]
   end
 end
@@ -39,13 +38,13 @@ local function by_index()
   oldest_of(P .. 'suspects' .. lane)
   local from = 0
   repeat
-    local due = call('ZRANGEBYSCORE', P .. 'delayed', '-inf', digits(now), 'LIMIT', from, 500)
+    local due = call('ZRANGEBYSCORE', P .. 'delayed', '-inf', score_of(now), 'LIMIT', from, 500)
     for _, member in ipairs(due) do
-      local got = call('HMGET', P .. 'job:' .. id_of_place(member), 'name', 'due')
-      if not query.name or query.name == got[1] then
-        plus('delayed', got[1], -1)
-        plus('pending', got[1], 1)
-        older(got[2])
+      local job = load(id_of_place(member))
+      if not query.name or query.name == job[NAME] then
+        plus('delayed', job[NAME], -1)
+        plus('pending', job[NAME], 1)
+        older(job[DUE])
       end
     end
     from = from + 500
@@ -65,10 +64,10 @@ local function by_look()
     local some = call('ZRANGEBYSCORE', list, cursor, '+inf', 'WITHSCORES', 'LIMIT', 0, 100)
     if #some == 0 then return false end
     for index = 1, #some, 2 do
-      local found, state, name, due = matches(some[index], query, now)
+      local found, state, job = matches(some[index], query, now)
       if found then
-        plus(state, name, 1)
-        if state == 'pending' then older(due) end
+        plus(state, job[NAME], 1)
+        if state == 'pending' then older(job[DUE]) end
       end
       cursor = '(' .. string.format('%.0f', tonumber(some[index + 1]))
       looked = looked + 1

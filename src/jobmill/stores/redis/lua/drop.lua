@@ -1,4 +1,4 @@
--- with: prelude jobs asking
+-- with: prelude heads jobs asking
 -- Without ids it looks at SCAN_LIMIT jobs at most; says where it stopped.
 write_when_full()
 local now = new_instant()
@@ -7,9 +7,9 @@ local cursor, limit, given = take(), take(), take()
 local removed = 0
 
 local function try(id)
-  local found, state = matches(id, query, now)
+  local found, state, job = matches(id, query, now)
   if found and state ~= 'processing' then
-    remove(load(id))
+    remove(job)
     removed = removed + 1
   end
 end
@@ -18,11 +18,11 @@ if given then
   local seen, there = {}, {}
   for _ = 1, given do
     local id = take()
-    local seq = not seen[id] and call('HGET', P .. 'job:' .. id, 'seq')
-    if seq then there[#there + 1] = { id = id, seq = tonumber(seq) } end
+    local job = not seen[id] and load(id)
+    if job then there[#there + 1] = job end
     seen[id] = true
   end
-  table.sort(there, function(one, other) return one.seq < other.seq end)
+  table.sort(there, function(one, other) return one[SEQ] < other[SEQ] end)
   for _, job in ipairs(there) do
     if removed >= limit then break end
     try(job.id)

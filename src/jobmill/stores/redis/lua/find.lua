@@ -1,4 +1,4 @@
--- with: prelude jobs asking
+-- with: prelude heads jobs asking
 -- Looks at SCAN_LIMIT jobs at most; says where it stopped, and whether another one is there.
 local now = instant()
 local query = read_query()

@@ -1,4 +1,4 @@
--- with: prelude jobs asking
+-- with: prelude heads jobs asking
 local now = instant()
 local records = {}
 for index = 1, take() do records[index] = record(take(), now) end

@@ -1,4 +1,4 @@
--- with: prelude jobs figures moving
+-- with: prelude heads jobs figures moving
 write_when_full()
 local now = new_instant()
 local answers = apply_all(now)

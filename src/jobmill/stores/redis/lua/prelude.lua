@@ -16,14 +16,53 @@ local function take()
   return arguments[taken]
 end
 
--- Digits enough that a number comes back exactly.
+local written = {}
+
+-- Digits enough that a number comes back exactly. Most of a call's numbers are the same few, and
+-- writing one takes half as long as a command.
 local function digits(value)
-  return string.format('%.17g', value)
+  local text = written[value]
+  if not text then
+    text = string.format('%.17g', value)
+    written[value] = text
+  end
+  return text
+end
+
+local top, top_text = nil, nil
+
+-- A whole number in 16 digits; quick where it is near the one before.
+local function sixteen(number)
+  local millions = math.floor(number / 1000000)
+  if millions ~= top then
+    top, top_text = millions, string.format('%010.0f', millions)
+  end
+  return top_text .. string.format('%06d', number - millions * 1000000)
+end
+
+local instants = {}
+
+-- An instant as the score of a sorted set: microseconds, which the server reads and keeps at a
+-- fraction of the cost of a number with a point.
+local function score_of(at)
+  local text = instants[at]
+  if not text then
+    text = string.format('%.0f', at * 1000000)
+    instants[at] = text
+  end
+  return text
 end
 
 local function server_time()
   local time = call('TIME')
   return tonumber(time[1]) + tonumber(time[2]) / 1000000
+end
+
+-- The instant up to which the queue has come.
+local function mark_of_time()
+  local got = call('HMGET', META, 'clock', 'listed')
+  if got[2] and got[2] ~= LAYOUT then error('keys of layout ' .. got[2] .. ', not ' .. LAYOUT) end
+  return tonumber(got[1] or 0)
 end
 
 local given = nil
@@ -32,8 +71,7 @@ local given = nil
 local function instant()
   given = take()
   if given then return given end
-  local mark = tonumber(call('HGET', META, 'clock') or 0)
-  return math.max(mark, server_time())
+  return math.max(mark_of_time(), server_time())
 end
 
 -- Seconds without a call after which the server may have stood still.
@@ -44,8 +82,7 @@ local STILL = 1.5
 local function new_instant()
   given = take()
   if given then return given end
-  local time = server_time()
-  local mark = tonumber(call('HGET', META, 'clock') or 0)
+  local mark, time = mark_of_time(), server_time()
   if mark >= time then return mark end
   if mark > 0 and time - mark > STILL then
     call('HSET', META, 'still_from', digits(mark), 'still_to', digits(time))
@@ -74,45 +111,54 @@ local function next_number(kind)
   return last + 1
 end
 
--- Changes of sorted sets: by key, members and their scores, false where one is to go. They
--- are written together, which costs a fraction, by `write_ranks`.
-local ranks = {}
-
-local function put_rank(key, score, member)
-  local members = ranks[key]
-  if not members then
-    members = {}
-    ranks[key] = members
+local function write_some(command, key, words, many)
+  for from = 1, many, AT_ONCE do
+    call(command, key, unpack(words, from, math.min(from + AT_ONCE - 1, many)))
   end
-  members[member] = score
 end
 
-local function drop_rank(key, member)
-  put_rank(key, false, member)
+-- Changes of sorted sets, by name. They are written together, which costs a fraction, by
+-- `write_ranks`; of one set either puts or drops are open, so that the order is kept.
+local puts, drops = {}, {}
+
+local function put_rank(name, score, member)
+  local gone = drops[name]
+  if gone then
+    write_some('ZREM', P .. name, gone, gone.many)
+    drops[name] = nil
+  end
+  local words = puts[name]
+  if not words then
+    words = { many = 0 }
+    puts[name] = words
+  end
+  local many = words.many
+  words[many + 1] = score
+  words[many + 2] = member
+  words.many = many + 2
 end
 
-local function write_some(command, key, words)
-  for from = 1, #words, AT_ONCE do
-    call(command, key, unpack(words, from, math.min(from + AT_ONCE - 1, #words)))
+local function drop_rank(name, member)
+  local come = puts[name]
+  if come then
+    write_some('ZADD', P .. name, come, come.many)
+    puts[name] = nil
   end
+  local words = drops[name]
+  if not words then
+    words = { many = 0 }
+    drops[name] = words
+  end
+  local many = words.many + 1
+  words[many] = member
+  words.many = many
 end
 
 -- After this the sorted sets say what was put and dropped.
 local function write_ranks()
-  for key, members in pairs(ranks) do
-    local puts, gone = {}, {}
-    for member, score in pairs(members) do
-      if score then
-        puts[#puts + 1] = score
-        puts[#puts + 1] = member
-      else
-        gone[#gone + 1] = member
-      end
-    end
-    write_some('ZREM', key, gone)
-    write_some('ZADD', key, puts)
-  end
-  ranks = {}
+  for name, gone in pairs(drops) do write_some('ZREM', P .. name, gone, gone.many) end
+  for name, come in pairs(puts) do write_some('ZADD', P .. name, come, come.many) end
+  puts, drops = {}, {}
 end
 
 local jobs_told = false
@@ -131,7 +177,7 @@ local ANY_END = '*'
 local function finish()
   write_ranks()
   for kind, number in pairs(numbers) do
-    call('HSET', META, kind, string.format('%.0f', number))
+    call('HSET', META, kind, sixteen(number))
   end
   if jobs_told then call('PUBLISH', P .. 'jobs', '') end
   if (#ends_told > 0 or events_told) and call('EXISTS', P .. 'waiting') == 1 then

@@ -1,15 +1,15 @@
--- with: prelude jobs rates
+-- with: prelude heads jobs rates
 write_when_full()
 local now = new_instant()
 local limit = take()
 local removed = 0
 while removed < limit do
-  local over = call('ZRANGEBYSCORE', P .. 'ended', '-inf', digits(now), 'LIMIT', 0,
+  local over = call('ZRANGEBYSCORE', P .. 'ended', '-inf', score_of(now), 'LIMIT', 0,
     math.min(500, limit - removed))
   if #over == 0 then break end
   for _, member in ipairs(over) do
     local job = load(id_of_place(member))
-    if job then remove(job) else drop_rank(P .. 'ended', member) end
+    if job then remove(job) else drop_rank('ended', member) end
     removed = removed + 1
   end
   write_ranks()

@@ -1,4 +1,4 @@
--- with: prelude jobs
+-- with: prelude heads jobs
 write_when_full()
 local now = new_instant()
 local lease = take()
@@ -7,14 +7,14 @@ for index = 1, take() do
   local id, token = take(), take()
   local note = read_note()
   local job = load(id)
-  if not job or job.state ~= 'processing' or job.token ~= token then
+  if not job or job[STATE] ~= 'processing' or job[TOKEN] ~= token then
     beats[index] = 'lost'
   else
-    set(job, 'lease', now + lease)
-    put_rank(P .. 'leases', digits(job.lease), place(job))
+    job[LEASE] = now + lease
+    put_rank('leases', score_of(job[LEASE]), rank(job))
     if note then take_note(job, note) end
     save(job)
-    beats[index] = job.asked and 'abort' or 'ok'
+    beats[index] = job[ASKED] == 1 and 'abort' or 'ok'
   end
 end
 finish()

@@ -1,4 +1,4 @@
--- with: prelude jobs adding documents
+-- with: prelude heads adding documents
 local now = new_instant()
 local schedule, version, value, keep = take(), take(), take(), take()
 if version == 0 or version ~= version_of('schedules', schedule) then return { 1, false, {} } end

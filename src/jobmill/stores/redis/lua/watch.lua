@@ -1,12 +1,12 @@
--- with: prelude
+-- with: prelude heads
 -- Registers who waits for the end of jobs, or of any; whether one of them is over already.
 local now = instant()
 local timeout = take()
 local over = 0
 for _ = 1, take() do
   local id = take()
-  local state = id ~= ANY_END and call('HGET', P .. 'job:' .. id, 'state')
-  if id ~= ANY_END and (not state or ENDED[state]) then
+  local job = id ~= ANY_END and load(id)
+  if id ~= ANY_END and (not job or ENDED[job[STATE]]) then
     over = 1
   else
     local before = tonumber(call('ZSCORE', P .. 'waiting', id) or 0)
