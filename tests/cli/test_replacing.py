@@ -154,7 +154,8 @@ async def test_the_old_ones_stay_where_new_ones_do_not_come(tmp_path: Path) -> N
         supervisor._hang_up()
         await seen.has("loaded", 3)
         assert seen.count("stop") == 0
-        assert seen.working() == [2, 2]
+        # How many of the second's place have come and gone by now, nobody knows.
+        assert set(seen.working()) == {2}
 
 
 @pytest.mark.timeout(180)
@@ -175,7 +176,8 @@ async def test_it_is_ready_while_one_of_them_reaches_its_store(tmp_path: Path) -
         (tmp_path / "away").touch()
         supervisor._hang_up()
         await seen.has("stop", 1)
-        assert seen.count("away") >= 1
+        # It writes that down after it has said so.
+        await seen.has("away", 1)
         await seen.has("stop", 2)
         await eventually(lambda: not supervisor._is_ready(), within=PATIENCE)
         (tmp_path / "away").unlink()

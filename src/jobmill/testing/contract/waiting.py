@@ -207,10 +207,16 @@ class WaitContract(StoreCase):
     async def test_an_added_job_does_not_wake_where_it_should_not(self, store: Store) -> None:
         if Features.PUSH not in store.features:
             return  # a store that polls sees it anyway
-        await store.wait([JOBS], 0.0)
-        waiter = asyncio.create_task(store.wait([JOBS], 0.2))
+        await _forget(store, JOBS)
+        waiter = asyncio.create_task(store.wait([JOBS], _LONG))
         await asyncio.sleep(0)
-        await store.add([a_job()], wake=False)
-        done, _ = await asyncio.wait([waiter], timeout=0.05)
-        assert not done
-        await waiter
+        try:
+            await store.add([a_job("j1")], wake=False)
+            done, _ = await asyncio.wait([waiter], timeout=0.05)
+            assert not done
+            # It would have been heard.
+            await store.add([a_job("j2")])
+            async with asyncio.timeout(_SOON):
+                await waiter
+        finally:
+            waiter.cancel()
