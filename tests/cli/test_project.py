@@ -101,6 +101,9 @@ def test_nothing_is_overwritten(cli: Cli) -> None:
         assert (refused.code, refused.out, refused.err.count("\n")) == (5, "", 1)
         assert "compose.yaml is there already, and nothing was written" in refused.err
     assert files(cli.folder / "shop") == {"compose.yaml": "mine"}
+    (cli.folder / "shop" / "README.md").write_text("mine too")
+    assert "README.md and 1 more are there already" in cli("init", "shop").err
+    (cli.folder / "shop" / "README.md").unlink()
     own.unlink()
     own.symlink_to("nowhere")
     assert cli("init", "shop").code == 5

@@ -42,6 +42,16 @@ def test_one_file_and_two_commands_get_a_job_done(cli: Cli) -> None:
     assert cli("jobs", "list", "--app", "hello.py", "-q").ok().out.count("\n") == 2
 
 
+@pytest.mark.parametrize("word", ["nope.py", "nope", "folder/nope.py", "nope:queue"])
+@pytest.mark.parametrize("command", [("run",), ("worker", "--reload")])
+def test_a_program_that_is_not_there_is_not_waited_for(
+    cli: Cli, command: tuple[str, ...], word: str
+) -> None:
+    ran = cli(*command, word)
+    assert (ran.code, ran.err.count("\n")) == (2, 1), ran.err
+    assert f"{word}: there is no " in ran.err
+
+
 def test_run_on_a_terminal_without_reload(cli: Cli) -> None:
     shown = cli.on_terminal("run", "app.py", "--no-reload", interrupts=b"app.greet")
     assert shown.code == 0

@@ -119,13 +119,18 @@ async def reported(queue: Queue, **options: Any) -> list[Any]:
         async def late() -> None:
             await asyncio.Event().wait()
 
+        @job(name="unsayable", retries=5)
+        async def unsayable() -> object:
+            return object()
+
         sentry_sdk.init(
             dsn="http://key@localhost/1",
             before_send=lambda event, _: events.append(event),
             default_integrations=False,
         )
         try:
-            handles = [await queue.enqueue(each.call()) for each in (wrong, no_use, wish, late)]
+            jobs = (wrong, no_use, wish, late, unsayable)
+            handles = [await queue.enqueue(each.call()) for each in jobs]
             queue.process()
             for handle in handles:
                 with contextlib.suppress(JobFailed, JobCancelled):
@@ -154,8 +159,9 @@ async def test_sentry_is_told_what_fails_and_not_what_is_wished_or_retried() -> 
         ("wrong", 2, "ValueError"),
         ("no_use", 1, "Fail"),
         ("late", 1, "JobTimeout"),
+        ("unsayable", 1, "PayloadError"),
     }
-    assert len(events) == 3
+    assert len(events) == 4
     assert all(event["transaction"] == event["tags"]["job.name"] for event in events)
     assert all("payload" not in event["contexts"]["job"] for event in events)
 

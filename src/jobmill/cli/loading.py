@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 import traceback
 from collections.abc import Sequence
@@ -61,6 +62,18 @@ def load(word: str) -> Program:
         if isinstance(value, Queue):
             found.setdefault(id(value), Found(f"{place}:{name}", value))
     return Program(word, module, tuple(found.values()))
+
+
+def find(word: str) -> None:
+    """See whether there is such a file or module, without running a line of it.
+
+    Raises: Ended where there is none.
+    """
+    place = word.rpartition(":")[0] if _has_attribute(word) else word
+    name = _module_name(word, place)
+    package = name.partition(".")[0]
+    if importlib.util.find_spec(package) is None:
+        raise Ended(Exit.USAGE, _no_module(word, package))
 
 
 def one_queue(program: Program, name: str | None = None, *, any_of_store: bool = False) -> Queue:
@@ -145,13 +158,17 @@ def _imported(word: str, name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if name == missing or name.startswith(f"{missing}."):
-            raise Ended(Exit.USAGE, f"{word}: there is no module {missing!r}; {_FORM}") from error
+            raise Ended(Exit.USAGE, _no_module(word, missing)) from error
         raise Ended(
             Exit.USAGE, f"{word}: it imports {missing!r}, which is not installed{_at(error)}"
         ) from error
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         raise Ended(Exit.USAGE, f"{word}: it cannot be imported: {what}{_at(error)}") from error
+
+
+def _no_module(word: str, name: str) -> str:
+    return f"{word}: there is no module {name!r}; {_FORM}"
 
 
 def _at(error: BaseException) -> str:

@@ -146,10 +146,10 @@ def _refuse_what_is_there(root: Path, texts: Mapping[str, str]) -> None:
     there = [path for path in (root / name for name in sorted(texts)) if path.is_symlink()]
     there += [path for path in (root / name for name in sorted(texts)) if path.exists()]
     if there:
-        more = f" and {len(there) - 1} more" if there[1:] else ""
+        are = f"and {len(there) - 1} more are" if there[1:] else "is"
         raise Ended(
             Exit.CONFLICT,
-            f"{there[0]}{more} is there already, and nothing was written; give another directory",
+            f"{there[0]} {are} there already, and nothing was written; give another directory",
         )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from jobmill.cli import systemd
 from jobmill.cli.child import Child
 from jobmill.cli.ending import Ended, Exit
+from jobmill.cli.loading import find
 from jobmill.cli.logs import start_log
 from jobmill.cli.probes import Probes, address_of, probes
 
@@ -42,6 +43,10 @@ def supervise(apps: Sequence[str], how: How) -> Exit:
     if sys.platform == "win32":
         message = "--processes, --reload: on Windows a worker is one process; leave them out"
         raise Ended(Exit.USAGE, message)
+    if how.reload:
+        # A program that is broken is waited for, but one that is not there was misspelt.
+        for app in apps:
+            find(app)
     changes = Changes(apps) if how.reload else None
     start_log(how.log_format, how.log_level, pids=how.processes > 1)
     supervisor = Supervisor(how, [sys.executable, "-m", "jobmill", *sys.argv[1:]], changes)

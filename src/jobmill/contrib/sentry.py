@@ -27,6 +27,7 @@ from jobmill.failures import is_retryable
 from jobmill.options import JobOptions
 from jobmill.queue import Queue
 from jobmill.registry import lookup
+from jobmill.runner import MAX_RESULT_BYTES
 
 __all__ = ["capture"]
 
@@ -51,7 +52,7 @@ async def _around(
     with sentry_sdk.isolation_scope() as scope:
         _describe(scope, ctx)
         try:
-            return await call_next()
+            result = await call_next()
         except _NO_ERRORS:
             raise
         except BaseException as error:
@@ -63,9 +64,17 @@ async def _around(
                 shown = JobTimeout(f"{ctx.job_name} ran longer than its timeout")
                 shown.__cause__ = error
             if every_attempt or _is_last(ctx, shown):
-                # It reads the source of each frame, for which no loop should wait.
-                await asyncio.to_thread(sentry_sdk.capture_exception, shown)
+                await _report(shown)
             raise
+        # The runner finds that out after all middleware, and fails the job for good.
+        if (refused := _refusal(ctx, result)) is not None:
+            await _report(refused)
+        return result
+
+
+async def _report(error: BaseException) -> None:
+    # It reads the source of each frame, for which no loop should wait.
+    await asyncio.to_thread(sentry_sdk.capture_exception, error)
 
 
 def _describe(scope: Scope, ctx: JobContext[Any]) -> None:
@@ -83,6 +92,18 @@ def _describe(scope: Scope, ctx: JobContext[Any]) -> None:
             "enqueued_at": ctx.enqueued_at.isoformat(),
         },
     )
+
+
+def _refusal(ctx: JobContext[Any], result: object) -> Exception | None:
+    """Why the result cannot be kept, where it cannot."""
+    job = lookup(ctx.job_name)
+    if job is None or ctx.signal.aborted:
+        return None
+    try:
+        job.encode_result(result, limit=MAX_RESULT_BYTES)
+    except Exception as error:  # noqa: BLE001  classes of the user's take part
+        return error
+    return None
 
 
 def _is_last(ctx: JobContext[Any], error: BaseException) -> bool:
