@@ -323,3 +323,41 @@ def test_an_operator_brings_a_postgresql_schema_up_to_date(
     nothing = cli("migrate", "sql", *store)
     assert (nothing.ok().out, "there is nothing to do" in nothing.err) == ("", True)
     assert valid(cli("queues", "list", *store, "--json"), schemas.QUEUES) == {"queues": []}
+
+
+TWO = """\
+from jobmill import create_queue, job
+
+mails = create_queue("sqlite:///jobs.db", name="mails")
+reports = create_queue("sqlite:///jobs.db", name="reports")
+
+
+@job(name="send")
+def send() -> None:
+    ...
+"""
+
+
+def test_of_a_program_with_two_queues_all_are_looked_at(cli: Cli) -> None:
+    (cli.folder / "two.py").write_text(TWO)
+    for name in ("mails", "reports"):
+        words = ("enqueue", "send", "--app", "two.py", "--queue", name)
+        cli(*words).ok()
+    looked = cli("doctor", "--app", "two.py", "--json").ok()
+    texts = [each["text"] for each in looked.document["findings"]]
+    for name in ("mails", "reports"):
+        assert [each for each in texts if each.startswith(f"{name}: ")], texts
+    codes = [each["code"] for each in looked.document["findings"]]
+    assert (codes.count("reachable"), codes.count("offset")) == (1, 1), "one store"
+    assert (codes.count("well"), codes.count("known")) == (2, 2)
+    one = cli("doctor", "--app", "two.py", "--queue", "mails", "--json").document["findings"]
+    assert not [each for each in one if "reports" in each["text"]]
+
+    worker = cli.start("worker", "two.py")
+
+    def there() -> list[Any]:
+        found: list[Any] = cli("workers", "--app", "two.py", "--json").ok().document["workers"]
+        return found
+
+    (shown,) = eventually(there, "the worker on the rosters", worker)
+    assert sorted(shown["queues"]) == ["mails", "reports"], "once, of both"

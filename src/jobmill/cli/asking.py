@@ -68,6 +68,18 @@ class Asked:
             )
         return create_queue(url, name=self.queue)
 
+    def all_made(self) -> list[Queue]:
+        """Every queue of a program that has some, where the words name none of them; else the one.
+
+        Raises: Ended and ConfigError where the words name none at all.
+        """
+        if self.app is not None and self.store is None and self.queue is None:
+            from jobmill.cli.loading import load
+
+            if found := load(self.app).queues:
+                return [each.queue for each in found]
+        return [self.made()]
+
 
 @asynccontextmanager
 async def opened(queue: Queue, *, makes: bool) -> AsyncGenerator[None]:

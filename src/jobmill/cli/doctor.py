@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal
 
+from msgspec.structs import replace
+
 from jobmill.cli.asking import Asked, ask
 from jobmill.cli.ending import Exit
 from jobmill.cli.output import Column, Form, plain, print_json, print_lines, table, write
@@ -23,6 +25,8 @@ from jobmill.store import Counts, Examined, Finding, Store
 _CLOCKS_DIFFER: Final = 5.0
 _CLOCK_ASKED: Final = 5
 _OVERDUE: Final = 60.0
+_OF_QUEUES: Final = frozenset({"queue", "schedules", "jobs"})
+"""What a finding is about that concerns one queue; all else concerns the store."""
 _STYLES: Final[Mapping[str, str]] = {"ok": "green", "note": "yellow", "bad": "red"}
 _START: Final = "start a worker: jobmill worker APP"
 
@@ -67,13 +71,21 @@ def doctor(
     transactions that pin dead rows. Of SQLite: its journal, its durability and its disk. Of
     each: the clock, dead workers, jobs that nobody knows, schedules that nobody ticks.
 
-    With --app, also whether that program defines the jobs that wait.
+    With --app, also whether that program defines the jobs that wait; where it has several queues
+    and no --queue names one, it looks at all.
     """
-
-    async def findings(queue: Queue) -> list[Finding]:
-        return [found async for found in _look(queue, knows=asked.app is not None)]
-
-    found = ask(asked, findings)
+    queues = asked.all_made()
+    found = [
+        each
+        for number, queue in enumerate(queues)
+        for each in _found_of(
+            queue,
+            # What is to be said of a store is said once.
+            told=queue.store.place in {other.store.place for other in queues[:number]},
+            named=len(queues) > 1,
+            knows=asked.app is not None,
+        )
+    ]
     healthy = all(each.level != "bad" for each in found)
     if form.json:
         print_json({"healthy": healthy, "findings": plain(found)})
@@ -84,6 +96,22 @@ def doctor(
     else:
         table(found, _COLUMNS)
     return Exit.DONE if healthy else Exit.UNHEALTHY
+
+
+def _found_of(queue: Queue, *, told: bool, named: bool, knows: bool) -> list[Finding]:
+    """What there is to say of one queue, and of its store where that was not `told` before."""
+
+    async def findings(queue: Queue) -> list[Finding]:
+        return [found async for found in _look(queue, knows=knows)]
+
+    found = ask(queue, findings)
+    return [
+        replace(each, text=f"{queue.name}: {each.text.removeprefix(f'{queue.name}: ')}")
+        if named and each.about in _OF_QUEUES
+        else each
+        for each in found
+        if each.about in _OF_QUEUES or not told
+    ]
 
 
 async def _look(queue: Queue, *, knows: bool) -> AsyncIterator[Finding]:

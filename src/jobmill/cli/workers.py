@@ -58,12 +58,17 @@ def workers(
     asked: Asked = Asked(),  # noqa: B008  it is frozen
     form: Form = Form(),  # noqa: B008  it is frozen
 ) -> None:
-    """List the workers of the queue, with what each runs now."""
+    """List the workers of the queue, with what each runs now.
+
+    Of a program with several queues, the workers of all, where no --queue names one.
+    """
 
     async def roster(queue: Queue) -> Roster:
         return await Monitor(queue).get_workers()
 
-    rows = [row_of(each) for each in ask(asked, roster).workers]
+    # Who serves several queues is on the roster of each.
+    found = {each.id: each for queue in asked.all_made() for each in ask(queue, roster).workers}
+    rows = [row_of(each) for each in found.values()]
     show(form, "workers", rows, _COLUMNS, key=lambda row: row.id, none="no worker is there")
 
 
