@@ -11,6 +11,8 @@ import pytest
 
 from jobmill import JobContext, Queue, Scheduler, define_job
 from jobmill.dashboard import actions, audit, create_app
+from jobmill.store import Counts, Query
+from jobmill.stores.memory import MemoryStore
 from jobmill.testing import drain
 from tests.api.conftest import MakeQueue
 from tests.dashboard.kit import HTML, Asker, asking, fail, fill, greet, later
@@ -91,7 +93,12 @@ async def test_no_more_is_done_than_was_counted(queue: Queue, asker: Asker) -> N
     await queue.enqueue_many([later.call() for _ in range(12)])
     body: dict[str, Any] = {"q": "job:shop.later"}
     counted = (await asker.send_json("/api/jobs/cancel", body)).json()
-    assert counted == {"action": "cancel", "count": 12, "by_queue": {"default": 12}}
+    assert counted == {
+        "action": "cancel",
+        "count": 12,
+        "by_queue": {"default": 12},
+        "searches": {"default": "job:shop.later"},
+    }
     assert (await queue.stats()).pending == 12
     await queue.enqueue_many([later.call() for _ in range(5)])
     done = (await asker.send_json("/api/jobs/cancel", {**body, "count": 12})).json()
@@ -102,6 +109,32 @@ async def test_no_more_is_done_than_was_counted(queue: Queue, asker: Asker) -> N
     deleted = {"q": "job:shop.later", "states": ["cancelled"], "count": 100}
     assert (await asker.send_json("/api/jobs/delete", deleted)).json()["count"] == 12
     assert (await queue.stats()).total == 6
+
+
+async def test_all_of_a_unique_key_are_found_without_a_count_of_all(
+    queue: Queue, asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store may need very long to count by key: it is searched instead, step by step."""
+    mine: list[str] = []
+    for _ in range(3):
+        mine.append((await queue.enqueue(fail, "mine", unique_key="k")).id)
+        await queue.enqueue(fail, "other", unique_key="other")
+        await drain(queue)
+    counts = MemoryStore.counts
+
+    async def no_counts(store: MemoryStore, query: Query | None = None, **words: Any) -> Counts:
+        assert query is None or query.unique_key is None
+        return await counts(store, query, **words)
+
+    monkeypatch.setattr(MemoryStore, "counts", no_counts)
+    monkeypatch.setattr(actions, "_AT_ONCE", 2)
+    body: dict[str, Any] = {"q": "unique:k"}
+    counted = (await asker.send_json("/api/jobs/delete", body)).json()
+    assert counted["count"] == 3
+    done = (await asker.send_json("/api/jobs/delete", {**body, "count": 3})).json()
+    assert (done["count"], done["left"]) == (3, 0)
+    assert [await status(queue, each) for each in mine] == [None] * 3
+    assert (await queue.stats()).failed == 3
 
 
 async def test_all_that_match_an_id_are_that_job(queue: Queue, asker: Asker) -> None:
@@ -134,6 +167,18 @@ async def test_the_error_that_was_counted_is_the_one(queue: Queue, asker: Asker)
     await drain(queue)
     data = {name: html.unescape(value) for name, value in fields.items() if name != "csrf"}
     flash_after(await asker.send_form("/jobs/delete", **data))
+    assert await status(queue, first.id) is None
+    assert await status(queue, second.id) == "failed"
+
+
+async def test_the_api_says_which_error_was_counted(queue: Queue, asker: Asker) -> None:
+    first = await queue.enqueue(fail, "a timeout")
+    await drain(queue)
+    counted = (await asker.send_json("/api/jobs/delete", {"q": "error:timeout"})).json()
+    second = await queue.enqueue(fail_too, "timeout")
+    await drain(queue)
+    body = {"q": counted["searches"]["default"], "count": counted["count"]}
+    assert (await asker.send_json("/api/jobs/delete", body)).json()["count"] == 1
     assert await status(queue, first.id) is None
     assert await status(queue, second.id) == "failed"
 

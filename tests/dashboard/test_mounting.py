@@ -15,6 +15,8 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp
 
 from jobmill import Queue
+from jobmill.cli.ending import Ended
+from jobmill.cli.web import _under, check_base
 from jobmill.dashboard import create_app
 from tests.dashboard.kit import HTML, PAGES, Asker, asking
 
@@ -29,6 +31,10 @@ def in_fastapi(dashboard: ASGIApp) -> ASGIApp:
     app = fastapi.FastAPI()
     app.mount(BASE, dashboard)
     return app
+
+
+def by_the_command(dashboard: ASGIApp) -> ASGIApp:
+    return _under(dashboard, check_base(f"{BASE}/"))
 
 
 async def walk(asker: Asker, ids: dict[str, str]) -> None:
@@ -54,12 +60,23 @@ async def walk(asker: Asker, ids: dict[str, str]) -> None:
     assert told["servers"] == [{"url": BASE}]
 
 
-@pytest.mark.parametrize("mount", [in_starlette, in_fastapi])
+@pytest.mark.parametrize("mount", [in_starlette, in_fastapi, by_the_command])
 async def test_it_is_mounted_in(mount: object, queue: Queue, ids: dict[str, str]) -> None:
     assert callable(mount)
     async with asking(mount(create_app(queue))) as asker:
         await walk(asker, ids)
     assert await queue.is_paused()
+
+
+async def test_beside_the_base_path_there_is_nothing(queue: Queue) -> None:
+    async with asking(by_the_command(create_app(queue))) as asker:
+        answer = await asker.get("/")
+        assert (answer.status_code, answer.headers["location"]) == (307, f"{BASE}/")
+        for path in ("/jobs", "/healthz", "/ops", f"{BASE}s"):
+            assert (await asker.get(path)).status_code == 404, path
+    for wrong in ("ops", "/a b", "//evil", "/a/../b?"):
+        with pytest.raises(Ended):
+            check_base(wrong)
 
 
 DJANGO = """

@@ -30,7 +30,8 @@ from jobmill.dashboard.reads.figures import HOUR, Surveyor
 from jobmill.dashboard.reads.schedules import schedule_view
 from jobmill.dashboard.views import ScheduleView
 from jobmill.policy import Policy
-from jobmill.store import NewJob, Store
+from jobmill.store import NewJob, Page, Record, Store
+from jobmill.stores.memory import MemoryStore
 from jobmill.testing import drain
 from tests.dashboard.kit import HTML, PAGES, Asker, asking, fail, fill, greet, later
 
@@ -356,14 +357,52 @@ async def test_queues_that_come_later_are_told_of_everywhere(
                 await other.enqueue(later)
             monkeypatch.setattr(board, "_DISCOVER_EVERY", 0.0)
             monkeypatch.setattr(board, "MOST", 1)
-            assert len((await asker.get("/api/overview")).json()["queues"]) == 2
+            told = (await asker.get("/api/overview")).json()
+            assert (len(told["queues"]), told["left_out"]) == (2, 1)
+            for path in ("/", "/queues"):
+                page = (await asker.get(path, headers=HTML)).text
+                assert "1 more queue of these stores is not shown" in page, path
             monkeypatch.setattr(board, "MOST", 9)
-            assert len((await asker.get("/api/overview")).json()["queues"]) == 3
+            told = (await asker.get("/api/overview")).json()
+            assert (len(told["queues"]), told["left_out"]) == (3, 0)
             metrics = (await asker.get("/metrics")).text
             # Each under its label, and once: Prometheus takes no figure twice.
             for label in ("default", "default.2", "later"):
                 assert metrics.count(f'jobmill_store_up{{queue="{label}"}}') == 1
         await app.state.desk.board.close()
+
+
+async def test_a_search_that_has_found_nothing_goes_on_by_itself_for_a_while(
+    queue: Queue, asker: Asker, ids: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Record] = []
+
+    async def find(*_: object, **__: object) -> Page:
+        return Page(records=tuple(found), cursor="5")
+
+    found += [record for record in await queue.ask(lambda it: it.get([ids["done"]])) if record]
+    monkeypatch.setattr(MemoryStore, "find", find)
+    page = (await asker.get("/jobs?q=job:rare", headers=HTML)).text
+    assert "data-goes-on" not in page  # what was found stays to be seen
+    found.clear()
+    page = (await asker.get("/jobs?q=job:rare", headers=HTML)).text
+    assert re.search(r'data-goes-on href="[^"]*hops=1"', page)
+    page = (await asker.get("/jobs?q=job:rare&hops=19", headers=HTML)).text
+    assert re.search(r'data-goes-on href="[^"]*hops=20"', page)
+    page = (await asker.get("/jobs?q=job:rare&hops=20", headers=HTML)).text
+    assert "data-goes-on" not in page
+    assert "Search on" in page
+
+
+async def test_a_list_shows_how_payloads_begin(queue: Queue, asker: Asker) -> None:
+    await queue.enqueue(greet, {"password": "hunter2", "to": "ada@example.com"})
+    await queue.enqueue(greet, {"to": "x" * 300})
+    await queue.enqueue(greet, {"to": "y" * 5_000})
+    long, cut, short = (await asker.get("/api/jobs")).json()["jobs"]
+    assert short["payload"] == f'{{"password":"{HIDDEN}","to":"ada@example.com"}}'
+    assert (len(cut["payload"]), cut["payload"][-1]) == (120, "…")
+    assert long["payload"] is None
+    assert "ada@example.com" in (await asker.get("/jobs", headers=HTML)).text
 
 
 async def test_what_needs_no_store_waits_for_none(

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message
 
 from jobmill import ConfigError, InMemoryQueue, Queue
-from jobmill.dashboard import User, Users, create_app, guesses, stream, users
+from jobmill.dashboard import User, Users, create_app, guesses, logouts, stream, users
 from jobmill.dashboard.guesses import FREE, Guesses
 from jobmill.dashboard.hosts import Hosts, is_loopback
 from jobmill.dashboard.sessions import LASTS, Sessions, read_secret
@@ -270,6 +270,31 @@ async def test_login_and_logout(queue: Queue, user_file: Path) -> None:
         # What was logged out stays so, also for who has kept its cookie.
         kept = await asker.get("/jobs", headers={**HTML, "cookie": f"{name}={value}"})
         assert kept.status_code == 303
+
+
+async def test_a_logout_holds_in_every_process(
+    queue: Queue, user_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logouts, "_EVERY", 0.0)
+    secret = tmp_path / "secret.txt"
+    first = await guarded(queue, user_file, secret_file=secret)
+    second = await guarded(queue, user_file, secret_file=secret)
+    async with asking(first) as asker, asking(second) as elsewhere:
+        await log_in(asker)
+        (name, value), *_ = asker.cookies.items()
+        kept = {**HTML, "cookie": f"{name}={value}"}
+        assert (await elsewhere.get("/jobs", headers=kept)).status_code == 200
+        await asker.post("/logout", data={"csrf": await asker.token()}, headers=HTML)
+        assert (await elsewhere.get("/jobs", headers=kept)).status_code == 303
+        # Nor does it come back with the next process.
+        third = await guarded(queue, user_file, secret_file=secret)
+        async with asking(third) as later_on:
+            assert (await later_on.get("/jobs", headers=kept)).status_code == 303
+        # A logout is kept for as long as its session might be used, and not for ever.
+        with time_machine.travel(time.time() + 2 * LASTS, tick=True):
+            await log_in(asker)
+            await asker.post("/logout", data={"csrf": await asker.token()}, headers=HTML)
+        assert len(await queue.ask(lambda store: store.read("logouts"))) == 1
 
 
 @pytest.mark.parametrize(

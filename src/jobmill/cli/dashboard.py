@@ -19,7 +19,7 @@ from jobmill.cli.ending import Ended, Exit, say, while_opening
 from jobmill.cli.loading import load
 from jobmill.cli.logs import LogLevel, start_log
 from jobmill.cli.output import write
-from jobmill.cli.web import PORT, bound_or_ended, check_port, need_it, served, url_of
+from jobmill.cli.web import PORT, bound_or_ended, check_base, check_port, need_it, served, url_of
 from jobmill.factory import ENVIRONMENT_URL, create_queue
 from jobmill.queue import Queue
 from jobmill.store import Features
@@ -42,6 +42,9 @@ def dashboard(
     ] = (),
     host: Annotated[str, Parameter(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, Parameter(help="The port to listen on; 0 for a free one.")] = PORT,
+    base_path: Annotated[
+        str, Parameter(help="The path under which it is asked for, as behind a proxy: /jobmill.")
+    ] = "",
     users: Annotated[
         Path | None, Parameter(help="File of users, who have to log in; --add-user writes it.")
     ] = None,
@@ -71,6 +74,7 @@ def dashboard(
     """
     need_it()
     check_port(port)
+    base = check_base(base_path)
     if add_user is not None:
         return _add_user(users, add_user, role)
     from jobmill.dashboard import create_app
@@ -93,13 +97,13 @@ def dashboard(
     )
     start_log("text", log_level)
     try:
-        asyncio.run(_serve(app, host, port))
+        asyncio.run(_serve(app, host, port, base))
     finally:
         asyncio.run(_close(queues))
     return Exit.DONE
 
 
-async def _serve(app: Starlette, host: str, port: int) -> None:
+async def _serve(app: Starlette, host: str, port: int, base: str) -> None:
     listening = bound_or_ended(host, port)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -107,8 +111,8 @@ async def _serve(app: Starlette, host: str, port: int) -> None:
         # Where the loop hears no signals, Ctrl-C still ends it.
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(name, stopped.set)
-    async with served(app, listening):
-        say(f"the dashboard is at {url_of(listening)}; Ctrl-C ends it")
+    async with served(app, listening, base):
+        say(f"the dashboard is at {url_of(listening)}{base}; Ctrl-C ends it")
         await stopped.wait()
 
 
@@ -151,6 +155,8 @@ def _queues(apps: Sequence[str], stores: Sequence[str]) -> list[Queue]:
 
 async def _all_of(url: str) -> list[Queue]:
     """A queue object for each queue of the store; one called default where it has none."""
+    from jobmill.dashboard.board import MOST
+
     first = create_queue(url)
     path = getattr(first.store, "path", None)
     if path is not None and not path.exists():
@@ -164,7 +170,7 @@ async def _all_of(url: str) -> list[Queue]:
             names = await first.ask(lambda store: store.queues())
     finally:
         await first.close()
-    return [beside(first, name) for name in names] or [first]
+    return [beside(first, name) for name in names[:MOST]] or [first]
 
 
 def _add_user(users: Path | None, name: str, role: Literal["viewer", "operator"]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 from collections.abc import AsyncGenerator, Generator
 from importlib.util import find_spec
@@ -14,12 +15,14 @@ from jobmill.cli.ending import Ended, Exit
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 log: Final = logging.getLogger("jobmill.dashboard")
 
 PORT: Final = 8080
 _LAST_PORT: Final = 65_535
 _NEEDED: Final = ("starlette", "jinja2", "uvicorn")
+_BASE: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _OPEN_FOR: Final = 2
 """Seconds that open connections have at the end."""
 
@@ -76,8 +79,8 @@ def url_of(listening: socket.socket) -> str:
 
 
 @contextlib.asynccontextmanager
-async def served(app: Starlette, listening: socket.socket) -> AsyncGenerator[None]:
-    """Serve it there until the end of the block."""
+async def served(app: Starlette, listening: socket.socket, base: str = "") -> AsyncGenerator[None]:
+    """Serve it there until the end of the block; `base`: the path under which it is asked for."""
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -88,7 +91,7 @@ async def served(app: Starlette, listening: socket.socket) -> AsyncGenerator[Non
             yield
 
     config = uvicorn.Config(
-        app,
+        _under(app, base) if base else app,
         log_config=None,
         log_level="warning",
         access_log=False,
@@ -107,6 +110,36 @@ async def served(app: Starlette, listening: socket.socket) -> AsyncGenerator[Non
         server.should_exit = True
         await serving
         listening.close()
+
+
+def check_base(path: str) -> str:
+    """The path without its last slash; nothing where it is the root.
+
+    Raises: Ended.
+    """
+    base = path.rstrip("/")
+    if base and not _BASE.fullmatch(base):
+        message = f"--base-path {path}: give a path such as /jobmill, as the browser asks for it"
+        raise Ended(Exit.USAGE, message)
+    return base
+
+
+def _under(app: ASGIApp, base: str) -> ASGIApp:
+    """The app under a path; the root leads there, and all else is not found."""
+
+    async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        path = scope["path"]
+        if path == base or path.startswith(f"{base}/"):
+            await app({**scope, "root_path": base}, receive, send)
+            return
+        status, headers = (307, [(b"location", f"{base}/".encode())]) if path == "/" else (404, [])
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    return mounted
 
 
 async def serve_beside(app: Starlette, host: str, port: int) -> None:

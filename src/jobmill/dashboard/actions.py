@@ -36,6 +36,9 @@ MOST_SELECTED: Final = 1_000
 """Jobs that one call names, at most."""
 
 _AT_ONCE: Final = 500
+_WITHIN: Final = 0.5
+"""Seconds of one look, where no index leads to the jobs."""
+_SECONDS_TO_COUNT: Final = 3.0
 _SECONDS: Final = 20.0
 """How long one call goes on; what is left then is told."""
 
@@ -210,7 +213,22 @@ async def _count(action: JobAction, wanted: Filter, store: Store) -> int:
         return 0
     if wanted.id is not None:
         return int(await job_of(store, wanted.id, query) is not None)
+    if query.unique_key is not None:
+        return await _count_by_search(store, query)
     return sum((await store.counts(query)).states.values())
+
+
+async def _count_by_search(store: Store, query: Query) -> int:
+    """How many were found in the time there is: no store counts by key, and few have the same."""
+    until = time.monotonic() + _SECONDS_TO_COUNT
+    count = 0
+    cursor: str | None = None
+    while True:
+        page = await store.find(query, limit=_AT_ONCE, cursor=cursor, within=_WITHIN)
+        count += len(page.records)
+        cursor = page.cursor
+        if cursor is None or time.monotonic() >= until:
+            return count
 
 
 async def _each_page(
@@ -219,7 +237,7 @@ async def _each_page(
     """How many were done, and how many refused, within the time there is."""
     until = time.monotonic() + _SECONDS
     done = refused = 0
-    if action == "delete":
+    if action == "delete" and query.unique_key is None:
         while done < most and time.monotonic() < until:
             dropped = await store.drop(query, limit=min(_AT_ONCE, most - done))
             done += dropped
@@ -229,7 +247,7 @@ async def _each_page(
     cursor: str | None = None
     while done + refused < most and time.monotonic() < until:
         limit = min(_AT_ONCE, most - done - refused)
-        page = await store.find(query, limit=limit, cursor=cursor)
+        page = await store.find(query, limit=limit, cursor=cursor, within=_WITHIN)
         ids = [record.id for record in page.records]
         count = await _act(store, action, ids, who, query)
         done, refused = done + count, refused + len(ids) - count

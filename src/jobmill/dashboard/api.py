@@ -20,6 +20,7 @@ from jobmill.dashboard.actions import (
     pause_schedule,
     resume,
     resume_schedule,
+    settled,
     trigger,
 )
 from jobmill.dashboard.board import Watched
@@ -89,11 +90,16 @@ class QueueBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True):
-    """How many jobs it would be done to, by queue."""
+    """How many jobs it would be done to, by queue.
+
+    `searches`: what to send as `q` with that queue's count, so that an error said in words is the
+    one that was counted, whatever the words would mean by then.
+    """
 
     action: str
     count: int
     by_queue: dict[str, int]
+    searches: dict[str, str]
 
 
 async def get_scale(request: Request) -> Response:
@@ -216,8 +222,16 @@ async def post_jobs(request: Request) -> Response:
         raise ConfigError("; ".join(wanted.problems), field="q")
     some = desk.board.some(wanted.queue)
     if body.count is None:
-        by_queue = {each.label: await count_matching(each, action, wanted) for each in some}
-        counted = Counted(action=action, count=sum(by_queue.values()), by_queue=by_queue)
+        exactly = {each.label: await settled(each, wanted) for each in some}
+        by_queue = {
+            each.label: await count_matching(each, action, exactly[each.label]) for each in some
+        }
+        counted = Counted(
+            action=action,
+            count=sum(by_queue.values()),
+            by_queue=by_queue,
+            searches={label: one.text for label, one in exactly.items()},
+        )
         return _json(counted)
     if len(some) != 1:
         message = "queue: say in which queue; a count holds for one"

@@ -23,6 +23,7 @@ from jobmill.dashboard.desk import Desk, desk_of
 from jobmill.dashboard.guard import Guard, needs_no_store
 from jobmill.dashboard.hosts import Hosts
 from jobmill.dashboard.identity import Identity, Login
+from jobmill.dashboard.logouts import Logouts
 from jobmill.dashboard.masking import Mask
 from jobmill.dashboard.openapi import description
 from jobmill.dashboard.rendering import refusal
@@ -63,8 +64,10 @@ def create_app(
     known = users if isinstance(users, Users | None) else Users(users)
     secret = secrets.token_bytes(32) if secret_file is None else read_secret(secret_file)
     sessions = Sessions(secret)
-    identity = Identity(sessions, known, login, read_only=read_only)
-    desk = Desk(Board(queues, discover=discover), Mask(mask), identity)
+    board = Board(queues, discover=discover)
+    logouts = Logouts(board, sessions)
+    identity = Identity(sessions, known, login, logouts, read_only=read_only)
+    desk = Desk(board, Mask(mask), identity)
     app = Starlette(
         routes=_routes(),
         lifespan=_lifespan,

@@ -177,7 +177,7 @@ async def log_in(request: Request) -> Response:
 async def log_out(request: Request) -> Response:
     """Forget who it is."""
     visit = visit_of(request)
-    desk_of(request).identity.end(visit)
+    await desk_of(request).identity.end(visit)
     return RedirectResponse(visit.url("/"), 303)
 
 

@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 from starlette.requests import Request
 
 from jobmill.dashboard.guesses import Guesses
+from jobmill.dashboard.logouts import Logouts
 from jobmill.dashboard.sessions import Session, Sessions
 from jobmill.dashboard.users import MOST_PASSWORD, User, Users
 from jobmill.dashboard.visit import Visit
@@ -34,12 +35,19 @@ class Identity:
     """Tells who asks. With neither `users` nor `login` it is anybody."""
 
     def __init__(
-        self, sessions: Sessions, users: Users | None, login: Login | None, *, read_only: bool
+        self,
+        sessions: Sessions,
+        users: Users | None,
+        login: Login | None,
+        logouts: Logouts,
+        *,
+        read_only: bool,
     ) -> None:
         self.sessions: Final = sessions
         self.users: Final = users
         self.guesses: Final = Guesses()
         self._login = login
+        self._logouts = logouts
         self._read_only = read_only
         self._basic: dict[str, tuple[str, str, float]] = {}
         self._looked = 0.0
@@ -91,12 +99,15 @@ class Identity:
         stamp = "" if self.users is None else self.users.stamp(user.name)
         self._replace(visit, self.sessions.new(user.name, stamp))
 
-    def end(self, visit: Visit) -> None:
-        """Log out."""
+    async def end(self, visit: Visit) -> None:
+        """Log out, in every process that shares the secret."""
+        over = visit.session
         self._replace(visit, self.sessions.new())
+        if over.user is not None:
+            await self._logouts.tell(over)
 
     def _replace(self, visit: Visit, session: Session) -> None:
-        self.sessions.end(visit.session)
+        self.sessions.end(visit.session.id)
         visit.session = session
         visit.changed = True
 
@@ -104,7 +115,10 @@ class Identity:
         if self.users is None:
             return ANYBODY
         await self._refresh(self.users)
-        if session.user is None or session.stamp != self.users.stamp(session.user):
+        if session.user is None:
+            return None
+        await self._logouts.refresh()
+        if self.sessions.is_over(session) or session.stamp != self.users.stamp(session.user):
             return None
         return self.users.get(session.user)
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from jobmill.dashboard.actions import ACTS_ON, JOB_ACTIONS
-from jobmill.dashboard.desk import Desk, desk_of
+from jobmill.dashboard.desk import Desk, desk_of, whole
 from jobmill.dashboard.filters import Filter
 from jobmill.dashboard.reads.figures import WINDOWS, overview, queue_view
 from jobmill.dashboard.reads.fleet import audit, errors, running, workers
@@ -22,6 +22,8 @@ from jobmill.states import STATES, State
 
 _BRIEF: Final = 5
 _BRIEF_RUNS: Final = 10
+_MOST_HOPS: Final = 20
+"""Pages without a job by which a search goes on by itself."""
 _NO_QUEUE: Final = "No queue here is called that."
 
 
@@ -75,6 +77,8 @@ async def show_jobs(request: Request) -> Response:
         "acts_on": ACTS_ON,
         "chosen": wanted.queue,
         "paged": "cursor" in request.query_params,
+        "hops": whole(request.query_params.get("hops"), 0),
+        "most_hops": _MOST_HOPS,
     }
     return page(request, "jobs.html", values)
 

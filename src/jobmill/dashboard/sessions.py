@@ -40,18 +40,23 @@ class Sessions:
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
-        self._ended: dict[str, int] = {}
+        self._ended: dict[str, None] = {}
 
     def new(self, user: str | None = None, stamp: str = "") -> Session:
         """A session under an id that nobody has had."""
         made_at = int(time.time())
         return Session(id=secrets.token_urlsafe(18), made_at=made_at, user=user, stamp=stamp)
 
-    def end(self, session: Session) -> None:
+    def end(self, session_id: str) -> None:
         """Know this one no more."""
+        self._ended.pop(session_id, None)
         while len(self._ended) >= _MOST_ENDED:
             del self._ended[next(iter(self._ended))]
-        self._ended[session.id] = session.made_at
+        self._ended[session_id] = None
+
+    def is_over(self, session: Session) -> bool:
+        """Whether somebody ended it."""
+        return session.id in self._ended
 
     def seal(self, session: Session) -> str:
         """What the cookie says."""
@@ -70,7 +75,7 @@ class Sessions:
         except ValueError:
             return None
         old = not 0 <= time.time() - session.made_at + 60 <= LASTS + 60
-        return None if old or session.id in self._ended else session
+        return None if old or self.is_over(session) else session
 
     def token(self, session: Session) -> str:
         """What forms of this session carry."""

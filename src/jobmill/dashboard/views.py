@@ -112,7 +112,10 @@ class QueueView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Overview(msgspec.Struct, frozen=True, kw_only=True):
-    """All queues together, and each by itself. `window`: seconds that figures go back."""
+    """All queues together, and each by itself. `window`: seconds that figures go back.
+
+    `left_out`: queues that the stores have beside these, and that are too many to be shown.
+    """
 
     at: datetime
     window: float
@@ -121,10 +124,11 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     issues: tuple[Issue, ...]
     load: Load
     queues: tuple[QueueView, ...]
+    left_out: int = 0
 
 
 class JobRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A job in a list."""
+    """A job in a list. `payload`: how it begins, as JSON; None where it is too long for a list."""
 
     id: str
     name: str
@@ -135,6 +139,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     lapses: int
     priority: int
     unique_key: str | None
+    payload: str | None
     progress: float | None
     progress_note: str | None
     error: str | None

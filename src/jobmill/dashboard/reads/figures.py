@@ -132,6 +132,7 @@ async def overview(board: Board, surveyor: Surveyor, window: float = HOUR) -> Ov
         issues=tuple(issue for view in worst for issue in view.issues),
         load=_load(surveys, now, window),
         queues=tuple(views),
+        left_out=board.left_out,
     )
 
 

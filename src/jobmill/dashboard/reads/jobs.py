@@ -28,6 +28,8 @@ MOST: Final = 200
 _WITHIN: Final = 0.15
 """Seconds that a search takes where no index leads to its jobs; the cursor goes on."""
 _SHOWN_ERROR: Final = 200
+_SHOWN_PAYLOAD: Final = 120
+_SHORT_PAYLOAD: Final = 4_096
 _RAW_BYTES: Final = 4_096
 _GROUPS: Final = 1_000
 _ENDS: Final[Mapping[str, Moment]] = {
@@ -137,7 +139,7 @@ async def job_of(store: Store, job_id: str, query: Query) -> Record | None:
 
 
 def row_of(record: Record, watched: Watched, mask: Mask) -> JobRow:
-    """The record as a row; neither payload nor result is decoded."""
+    """The record as a row; its result is not decoded, nor a payload that is long."""
     error = None
     if record.errors and record.state != "completed":
         last = _error(record.errors[-1])
@@ -154,6 +156,7 @@ def row_of(record: Record, watched: Watched, mask: Mask) -> JobRow:
         lapses=record.lapses,
         priority=record.priority,
         unique_key=record.unique_key,
+        payload=_begins(record.payload, mask),
         progress=record.progress,
         progress_note=record.progress_note,
         error=error,
@@ -200,6 +203,17 @@ async def _fingerprint(store: Store, text: str) -> str | None:
         if folded in without_passwords(f"{error.type}: {error.message}").casefold():
             return group.fingerprint
     return None
+
+
+def _begins(payload: bytes, mask: Mask) -> str | None:
+    """How a payload begins, without its secrets; None where it is long, or cannot be read."""
+    if len(payload) > _SHORT_PAYLOAD:
+        return None
+    try:
+        shown = msgspec.json.encode(mask.value(msgspec.json.decode(payload))).decode()
+    except (ValueError, RecursionError):
+        return None
+    return shown if len(shown) <= _SHOWN_PAYLOAD else shown[: _SHOWN_PAYLOAD - 1] + "…"
 
 
 def _view(record: Record, watched: Watched, mask: Mask) -> JobView:

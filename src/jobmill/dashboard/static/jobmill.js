@@ -299,8 +299,15 @@
     document.dispatchEvent(new Event("jobmill:settled"));
   }
 
+  // A search that has found nothing yet goes on; the server says for how many pages at most.
+  function goOn() {
+    const next = one("a[data-goes-on]");
+    if (next) location.replace(next.href);
+  }
+
   showTheme();
   countPicked();
   stayCurrent();
+  goOn();
   if (location.hash === "#search") document.getElementById("search")?.focus();
 })();
