@@ -93,6 +93,9 @@ def ours(place: Place, jobs: int, note: Note) -> None:
         note(place.name, what, "bare", asyncio.run(place.bare(url, concurrency, some)))
         found = asyncio.run(measures.drain(queue(place.fresh(), concurrency), some))
         note(place.name, what, "jobmill", found)
+    url = place.fresh()
+    asyncio.run(measures.prepared(queue(url)))
+    note(place.name, "bulk", "bare", asyncio.run(place.bare_bulk(url, jobs)))
     for what, verb, some in (
         ("bulk", measures.bulk, jobs),
         ("gathered", measures.gathered, few),

@@ -7,12 +7,17 @@ import itertools
 import json
 import sqlite3
 import time
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from redis.asyncio import Redis
 
+from jobmill.policy import Policy, encode_policy
 from jobmill.states import Move
-from jobmill.store import Want
+from jobmill.store import NewJob, Want
+from jobmill.stores import postgresql
+from jobmill.stores.postgresql.driver import connect
 from jobmill.stores.redis import wire
 from jobmill.stores.redis.address import Address
 from jobmill.stores.redis.keys import tag
@@ -20,6 +25,17 @@ from jobmill.stores.redis.scripts import SCRIPTS
 from jobmill.stores.sqlite.statements import statements
 
 BATCH = 100
+THOUSAND = 1_000
+"""Jobs that are enqueued in one call."""
+_NAME = "bench.noop"
+_POLICY = encode_policy(Policy())
+_INSERT_POSTGRESQL = """\
+INSERT INTO jobmill.jobs (
+    queue, id, name, state, priority, run_at, enqueued_at, policy, payload, keep_result, keep_failed
+)
+SELECT $1, n.id, $2, 'pending', 0, $3, $3, $4, n.payload, 86400, 604800
+FROM unnest($5::text[], $6::bytea[]) WITH ORDINALITY AS n (id, payload, ord)
+ORDER BY n.ord ON CONFLICT DO NOTHING RETURNING id"""
 
 
 def drain_sqlite(path: Path, batch: int = BATCH) -> float:
@@ -109,3 +125,83 @@ async def drain_memory(payloads: list[bytes], batch: int = BATCH) -> float:
             ]
         )
     return len(payloads) / (time.perf_counter() - began)
+
+
+def _thousands(jobs: int) -> Iterator[list[tuple[str, bytes]]]:
+    """Ids and payloads, made as they are asked for: what no producer can leave out."""
+    for start in range(0, jobs, THOUSAND):
+        yield [
+            (str(uuid.uuid4()), json.dumps({"number": number}).encode())
+            for number in range(start, min(start + THOUSAND, jobs))
+        ]
+
+
+def enqueue_memory(jobs: int) -> float:
+    """Put ids and payloads into a dict: jobs/s."""
+    there: dict[str, bytes] = {}
+    began = time.perf_counter()
+    for some in _thousands(jobs):
+        there.update(some)
+    seconds = time.perf_counter() - began
+    assert len(there) == jobs
+    return jobs / seconds
+
+
+def enqueue_sqlite(path: Path, jobs: int) -> float:
+    """Insert by its statement, each thousand one transaction: jobs/s."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    insert = statements("add")["insert"]
+    began = time.perf_counter()
+    for some in _thousands(jobs):
+        now = time.time()
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(
+            insert,
+            [
+                ("default", id_, _NAME, "pending", 0, now, now, None, _POLICY, None, payload)
+                for id_, payload in some
+            ],
+        )
+        connection.execute("COMMIT")
+    seconds = time.perf_counter() - began
+    there = connection.execute("SELECT count(*) FROM jobmill_jobs").fetchone()[0]
+    connection.close()
+    assert there == jobs, f"{there} jobs were stored"
+    return jobs / seconds
+
+
+async def enqueue_redis(address: Address, jobs: int) -> float:
+    """Add by its script, each thousand one call: jobs/s."""
+    client = Redis(**address.options(), protocol=2)
+    sha = await client.script_load(SCRIPTS["add"].text)
+    policy = Policy()
+    added = 0
+    began = time.perf_counter()
+    for some in _thousands(jobs):
+        new = [NewJob(id_, _NAME, payload, policy) for id_, payload in some]
+        words = wire.packed([None, False, True, *wire.told_jobs(new)])
+        _, answers = await client.evalsha(sha, 1, tag("default"), words)
+        added += len(answers)
+    seconds = time.perf_counter() - began
+    await client.aclose()
+    assert added == jobs, f"{added} jobs were stored"
+    return jobs / seconds
+
+
+async def enqueue_postgresql(address: postgresql.Address, jobs: int) -> float:
+    """Insert by one statement, each thousand one transaction: jobs/s."""
+    connection = await connect(**address.options(), ssl=False)
+    added = 0
+    began = time.perf_counter()
+    for some in _thousands(jobs):
+        ids, payloads = [id_ for id_, _ in some], [payload for _, payload in some]
+        rows = await connection.fetch(
+            _INSERT_POSTGRESQL, "default", _NAME, time.time(), _POLICY, ids, payloads
+        )
+        added += len(rows)
+    seconds = time.perf_counter() - began
+    await connection.close()
+    assert added == jobs, f"{added} jobs were stored"
+    return jobs / seconds

@@ -66,6 +66,12 @@ async def bulk(queue: Queue, jobs: int) -> float:
     return jobs / seconds
 
 
+async def prepared(queue: Queue) -> None:
+    """Let the store make what it needs to hold jobs, for who then puts them there by itself."""
+    await queue.stats()
+    await queue.close()
+
+
 async def gathered(queue: Queue, jobs: int) -> float:
     """Jobs a second of single enqueues, 1,000 at once."""
     began = time.perf_counter()

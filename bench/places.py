@@ -13,7 +13,15 @@ from typing import Any, Protocol
 import msgspec
 import redis as driver
 
-from bench.bare import drain_memory, drain_redis, drain_sqlite
+from bench.bare import (
+    drain_memory,
+    drain_redis,
+    drain_sqlite,
+    enqueue_memory,
+    enqueue_postgresql,
+    enqueue_redis,
+    enqueue_sqlite,
+)
 from bench.postgresql import drain_postgresql
 from jobmill import Queue, create_queue
 from jobmill.stores import postgresql
@@ -36,6 +44,10 @@ class Place(Protocol):
         """Jobs a second of the loop without a library, over what was enqueued there."""
         ...
 
+    async def bare_bulk(self, url: str, jobs: int) -> float:
+        """Jobs a second of a loop without a library that puts them there."""
+        ...
+
     def statements(self) -> float | None:
         """What the server was asked so far, where that can be told."""
         ...
@@ -53,6 +65,10 @@ class Memory:
     async def bare(self, url: str, batch: int, jobs: int) -> float:  # noqa: ARG002  no store is read
         """Decode and create an asyncio task for each."""
         return await drain_memory([b'{"number":%d}' % n for n in range(jobs)], batch)
+
+    async def bare_bulk(self, url: str, jobs: int) -> float:  # noqa: ARG002  no store is written
+        """Into a dict."""
+        return enqueue_memory(jobs)
 
     def statements(self) -> float | None:
         """There is no server."""
@@ -74,6 +90,10 @@ class SQLite:
     async def bare(self, url: str, batch: int, jobs: int) -> float:  # noqa: ARG002  all that is there
         """Its statements, by the driver alone."""
         return drain_sqlite(Path(url.removeprefix("sqlite:///")), batch)
+
+    async def bare_bulk(self, url: str, jobs: int) -> float:
+        """Its statement, by the driver alone."""
+        return enqueue_sqlite(Path(url.removeprefix("sqlite:///")), jobs)
 
     def statements(self) -> float | None:
         """There is no server."""
@@ -98,11 +118,18 @@ class Redis:
         """Its script, by the driver alone."""
         return await drain_redis(self._address, batch)
 
+    async def bare_bulk(self, url: str, jobs: int) -> float:  # noqa: ARG002  the server that was emptied
+        """Its script, by the driver alone."""
+        return await enqueue_redis(self._address, jobs)
+
     def statements(self) -> float | None:
-        """What clients sent; what scripts run is not told apart, so that is too much by it."""
+        """What clients sent; the server does not tell it apart from what scripts run.
+
+        So only what no script runs is counted. The asking itself is none of it.
+        """
         with driver.Redis(**self._address.options()) as connection:
             stats: Any = connection.info("commandstats")
-        sent = ("evalsha", "eval", "ping", "subscribe", "sadd", "smembers", "wait")
+        sent = ("evalsha", "eval", "ping", "subscribe", "wait")
         return float(sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in sent))
 
 
@@ -127,6 +154,11 @@ class PostgreSQL:
         """A statement like its own, by the driver alone."""
         address = msgspec.structs.replace(self._address, database=self._database)
         return await drain_postgresql(address, "default", batch)
+
+    async def bare_bulk(self, url: str, jobs: int) -> float:  # noqa: ARG002  the database that was made
+        """A statement like its own, by the driver alone."""
+        address = msgspec.structs.replace(self._address, database=self._database)
+        return await enqueue_postgresql(address, jobs)
 
     def statements(self) -> float | None:
         """Transactions of the database."""

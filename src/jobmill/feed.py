@@ -69,6 +69,8 @@ class Feed:
         self.wake: asyncio.Event = asyncio.Event()
         self.held: dict[str, Run] = {}
         """The runs whose leases this worker holds, from the claim until they are settled."""
+        self.late_after: float = queue.lease / 2
+        """Seconds since its renewal after which a lease may not be held: there was a freeze."""
         self.carrier: Carrier | None = None
         """What ticks the queue's schedules, where this worker does."""
         self._slots = slots
@@ -194,7 +196,7 @@ class Feed:
         if self._unsure is not None:
             delay = await self._claim(self._unsure, self._boot())
         boot = self._reached_at = self._boot()
-        if away > self.queue.lease / 2 + self.queue.poll_interval:
+        if away > self.late_after + self.queue.poll_interval:
             # Leases may have run out everywhere: whoever came back first must not take
             # over what the others still run, so they are given time to hold theirs.
             self._claims_from = boot + _OTHERS_HOLD
@@ -224,7 +226,7 @@ class Feed:
     async def _hold_late_leases(self) -> None:
         """After an outage or a freeze, hold the own leases before looking for lapsed ones."""
         boot = self._boot()
-        late = [run for run in self.held.values() if boot - run.renewed > self.queue.lease / 2]
+        late = [run for run in self.held.values() if boot - run.renewed > self.late_after]
         if not late:
             return
         beats = await self.store.renew([run.lease for run in late], self.queue.lease)
@@ -282,8 +284,8 @@ class Feed:
     def _settled(self, batch: Sequence[tuple[Run | None, Move]], moved: Sequence[Moved]) -> None:
         del self._outbox[: len(batch)]
         for (run, move), answer in zip(batch, moved, strict=True):
-            if run is not None:
-                self._forget(run)
+            if run is not None and self.held.get(move.job_id) is run:
+                del self.held[move.job_id]
             if answer.status in ("applied", "already"):
                 continue
             self.runner.faults["stale settle"] += 1

@@ -31,17 +31,17 @@ class Gatherer:
         self._sending: set[asyncio.Task[None]] = set()
         self._scheduled = False
 
-    async def add(self, job: NewJob, *, wake: bool) -> Added:
-        """Store one job.
+    def add(self, job: NewJob, *, wake: bool) -> asyncio.Future[Added]:
+        """Store one job: what is to be awaited for it.
 
-        Raises: StoreUnavailable, with the job's id.
+        Raises, where it is awaited: StoreUnavailable, with the job's id.
         """
         answer: asyncio.Future[Added] = self._loop.create_future()
         self._waiting.append((job, wake, answer))
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush, context=Context())
-        return await answer
+        return answer
 
     def _flush(self) -> None:
         self._scheduled = False

@@ -29,6 +29,8 @@ class Line:
         self.gatherer: Gatherer = Gatherer(store)
         self.results: Results = Results(store, poll_interval)
         self._opening: asyncio.Future[None] | None = None
+        self.is_open: bool = False
+        """Whether its store is open, so that there is nothing to wait for."""
 
     @property
     def usable(self) -> bool:
@@ -40,9 +42,11 @@ class Line:
         if self._opening is None or (self._opening.done() and not _went_well(self._opening)):
             self._opening = asyncio.ensure_future(self.store.open())
         await asyncio.shield(self._opening)
+        self.is_open = True
 
     async def close(self) -> None:
         """Let go of the store; who still waits for a job's end is told so."""
+        self.is_open = False
         await self.results.close()
         await self.store.close()
 
@@ -70,6 +74,8 @@ class Home:
 
     async def call(self, verb: Callable[[Line], Awaitable[T]]) -> T:
         """Run `verb` at home, with the store open."""
+        if (here := self.here()) is not None:
+            return await verb(here)
         while True:
             line = self._current()
             if line.loop is asyncio.get_running_loop():
@@ -77,6 +83,16 @@ class Home:
             sent = _send(line, _on(line, verb))
             if sent is not None:
                 return await _answer(line, sent)
+
+    def here(self) -> Line | None:
+        """The open line of the running loop; None where this is not the home, or it is not open.
+
+        Cost: no lock is taken, since no other loop may open or close it.
+        """
+        line = self._line
+        if line is not None and line.is_open and line.loop is asyncio.get_running_loop():
+            return line
+        return None
 
     async def close(self) -> None:
         """Let go of the store; the next call opens it anew."""

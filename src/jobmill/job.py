@@ -219,6 +219,9 @@ class FunctionJob(JobDefinition[Mapping[str, Any], R_co], Generic[A, R_co]):
 
     def call(self, *args: A.args, **kwargs: A.kwargs) -> Call[R_co]:  # type: ignore[override]
         """This job with these arguments, not queued; TypeError where they do not fit."""
+        names, needed = self._plain
+        if not kwargs and needed <= len(args) <= len(names):
+            return Call(self, dict(zip(names, args, strict=False)))
         try:
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -252,6 +255,15 @@ class FunctionJob(JobDefinition[Mapping[str, Any], R_co], Generic[A, R_co]):
         """Whether each argument may be given by its name, which takes no binding."""
         parameters = self.signature.parameters.values()
         return all(each.kind in _BY_NAME for each in parameters)
+
+    @cached_property
+    def _plain(self) -> tuple[tuple[str, ...], int]:
+        """The names that arguments alone fill, and how many of them have to be; the rest binds."""
+        parameters = self.signature.parameters.values()
+        if any(each.kind is not each.POSITIONAL_OR_KEYWORD for each in parameters):
+            return (), 1
+        needed = [each for each in parameters if each.default is each.empty]
+        return tuple(each.name for each in parameters), len(needed)
 
     def _check_signature(self) -> None:
         check_takes_no_context(self.handler, self.signature)

@@ -27,6 +27,7 @@ from jobmill.home import Home, Line, SyncSide
 from jobmill.infos import info_of, stats_of
 from jobmill.job import Call, FunctionJob, JobDefinition, JobMiddleware, as_middleware
 from jobmill.options import (
+    UNSET,
     EnqueueOptions,
     EnqueueRequest,
     JobOptions,
@@ -38,6 +39,7 @@ from jobmill.options import (
     check_whole,
     is_job_id,
 )
+from jobmill.policy import Policy
 from jobmill.records import JobInfo, JobPage, JobStatus, QueueStats, cancellation
 from jobmill.seams import Seams
 from jobmill.states import STATES, UNFINISHED, Move, State
@@ -108,7 +110,7 @@ class Queue:
         self.seams: Final = seams or Seams()
         self.tracing: Tracing = UNTRACED
         """What is told of each enqueue and each run, by a bridge to a tracer."""
-        self._merged: dict[str, tuple[JobDefinition[Any, Any], JobOptions]] = {}
+        self._merged: dict[str, tuple[JobDefinition[Any, Any], JobOptions, Policy]] = {}
         self._start_here()
         _QUEUES.add(self)
 
@@ -144,13 +146,18 @@ class Queue:
         """
         call = _call_of(job, payload)
         request = check_enqueue(cast("Mapping[str, Any]", options))
-        with self.tracing.sending([self._new(call, request)]) as (new,):
+        new = self._new(call, request)
+        if self.tracing is UNTRACED:
+            return self._handle(call, await self._add(new, request))
+        with self.tracing.sending([new]) as (new,):
             return self._handle(call, await self._add(new, request))
 
     async def _add(self, new: NewJob, request: EnqueueRequest) -> Added:
         wake = request.wake is not False
         try:
             if request.tx is None:
+                if (here := self._home.here()) is not None:
+                    return await here.gatherer.add(new, wake=wake)
                 return await self._home.call(lambda line: line.gatherer.add(new, wake=wake))
             (added,) = await self.store.add_with(request.tx, [new], wake=request.wake is True)
             return added
@@ -467,22 +474,28 @@ class Queue:
         job = call.job
         known = self._merged.get(job.name)
         if known is None or known[0] is not job:
-            known = self._merged[job.name] = (job, job.options.over(self.default_options))
-        options = known[1]
+            options = job.options.over(self.default_options)
+            known = self._merged[job.name] = (job, options, options.policy())
+        _, options, plain = known
         data = _encoded(call, self.max_payload_bytes)
         key = request.unique_key
         if key is None and options.unique is not None:
             key = job.unique_key_for(call.payload, data, options.unique)
+        if request.max_attempts is None and request.timeout is UNSET:
+            policy = plain
+        else:
+            policy = options.policy(max_attempts=request.max_attempts, timeout=request.timeout)
+        # By place, since there is one for each job: keywords take several times as long.
         return NewJob(
-            id=request.job_id or self._ids(),
-            name=job.name,
-            payload=data,
-            policy=options.policy(max_attempts=request.max_attempts, timeout=request.timeout),
-            priority=options.priority if request.priority is None else request.priority,
-            delay=request.delay,
-            run_at=request.run_at,
-            unique_key=key,
-            metadata=request.metadata or {},
+            request.job_id or self._ids(),
+            job.name,
+            data,
+            policy,
+            options.priority if request.priority is None else request.priority,
+            request.delay,
+            request.run_at,
+            key,
+            request.metadata or {},
         )
 
     def _handle(self, call: Call[R], added: Added) -> JobHandle[R]:

@@ -70,7 +70,7 @@ GATE_RETRY: Final = 1.0
 class _Plan:
     """A definition as one queue runs it: options merged, middleware composed."""
 
-    __slots__ = ("chain", "definition", "gates", "hooks", "options")
+    __slots__ = ("chain", "definition", "gates", "hooks", "options", "plain", "tells")
 
     def __init__(
         self,
@@ -84,6 +84,10 @@ class _Plan:
         self.options = definition.options.over(defaults)
         self.chain = compose_middleware(layers) if layers else None
         self.gates: tuple[Gate, ...] = gates_of(layers)
+        self.plain: bool = not layers and definition.is_async and self.hooks.before_run is None
+        """Whether nothing but the handler runs under the deadline, and that on the loop."""
+        self.tells: bool = self.hooks.after_run is None and self.hooks.on_finally is None
+        """Whether nobody is called between a result and its settling."""
 
 
 class Runner:
@@ -127,12 +131,27 @@ class Runner:
             return put_off(claim, self._queue.name)
         try:
             payload = plan.definition.decode_payload(claim.payload)
-        except PayloadError as error:
-            return after_failure(claim, failure_of(run, error), retryable=False, delay=0.0)
+        except PayloadError as problem:
+            return after_failure(claim, failure_of(run, problem), retryable=False, delay=0.0)
         ctx = self._context(run, plan, payload)
         token = CURRENT.set(ctx)
         try:
-            return await self._run_known(run, plan, ctx, check_lease)
+            result: Any = None
+            error: BaseException | None = None
+            if plan.gates:
+                wait, error = await self._ask_gates(run, plan, ctx, check_lease)
+                if wait > 0:
+                    return after_snooze(claim, wait, untried=True, memo=claim.memo)
+            if error is None:
+                result, error = await self._attempt(run, plan, ctx)
+            if error is None and plan.tells and not run.telling and run.signal.reason is None:
+                try:
+                    encoded = plan.definition.encode_result(result, limit=MAX_RESULT_BYTES)
+                except Exception as problem:  # noqa: BLE001  classes of the user's take part
+                    error = Refused(problem)
+                else:
+                    return after_success(claim, encoded, run.note())
+            return await self._conclude(run, plan, ctx, result, error)
         finally:
             CURRENT.reset(token)
 
@@ -142,19 +161,17 @@ class Runner:
         error = LeaseLost(f"the worker that ran this job died; that happened {times} times to it")
         return after_lapse(claim, failure_at(claim, error, claim.started_at))
 
-    async def _run_known(
-        self, run: Run, plan: _Plan, ctx: JobContext[Any], check_lease: CheckLease
+    async def _conclude(
+        self,
+        run: Run,
+        plan: _Plan,
+        ctx: JobContext[Any],
+        result: Any,
+        error: BaseException | None,
     ) -> Move | None:
-        result: Any = None
-        error: BaseException | None = None
-        if plan.gates:
-            wait, error = await self._ask_gates(run, plan, ctx, check_lease)
-            if wait > 0:
-                return after_snooze(run.claim, wait, untried=True, memo=run.claim.memo)
-        if error is None:
-            result, error = await self._attempt(run, plan, ctx)
-            for telling in tuple(run.telling):
-                await asyncio.wait([asyncio.wrap_future(telling)])
+        """Decide what follows the attempt, and call the hooks."""
+        for telling in tuple(run.telling):
+            await asyncio.wait([asyncio.wrap_future(telling)])
         try:
             if run.signal.reason is not None:
                 return await self._after_abort(run, plan, ctx, result, error)
@@ -193,8 +210,10 @@ class Runner:
             deadline = self._deadlines.add(asyncio.get_running_loop().time() + timeout, abort)
         run.begun = run.cuttable = True
         try:
-            if run.signal.aborted:
+            if run.signal.reason is not None:
                 return None, asyncio.CancelledError()
+            if plan.plain:
+                return await plan.definition.invoke(ctx), None
             if (before := plan.hooks.before_run) is not None:
                 await self._bounded(before, ctx)
             if plan.chain is None:
@@ -390,24 +409,7 @@ class Runner:
         return plan
 
     def _context(self, run: Run, plan: _Plan, payload: Any) -> JobContext[Any]:
-        claim = run.claim
-        ctx = JobContext(
-            job_id=claim.id,
-            job_name=claim.name,
-            queue_name=self._queue.name,
-            payload=payload,
-            attempt=claim.attempt,
-            max_attempts=claim.policy.max_attempts,
-            enqueued_at=claim.enqueued_at,
-            started_at=claim.started_at,
-            signal=run.signal,
-            metadata=claim.metadata,
-            queue=self._queue,
-            state=self.state,
-            progress_sink=run.say,
-            log_sink=run.add_line,
-            token=claim.token,
-        )
+        ctx = JobContext.of(run.claim, payload, self._queue, self.state, run)
         if (hook := plan.hooks.on_progress) is not None:
             ctx.tell_progress_to(Telling(run, partial(self._hook, ctx, "on_progress", hook)))
         return ctx

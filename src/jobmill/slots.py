@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Hashable
-from typing import Generic, Literal, NamedTuple, TypeVar
+from collections.abc import Hashable
+from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
 from jobmill.run import Run
 
 F = TypeVar("F", bound=Hashable)
+
+_WORTH_A_CALL: Final = 32
+"""Jobs that are enough for a call to the store of their own."""
 
 
 class Grant(NamedTuple):
@@ -26,6 +29,9 @@ class Slots(Generic[F]):
     is busy leaves suspects to others; when one has waited for a lease, it claims nothing
     more until it is idle, and then takes the suspect.
 
+    Where half of the slots are worth a call to the store, none claims more than that at once: so
+    the claim of one half is under way while the other half runs, and neither waits for the other.
+
     Feeds that found no slot stand in line, so that a busy queue does not starve the others.
     """
 
@@ -40,12 +46,15 @@ class Slots(Generic[F]):
         self.idle: asyncio.Event = asyncio.Event()
         """Set while nothing runs."""
         self.idle.set()
+        half = -(-concurrency // 2)
+        self._most = half if half >= _WORTH_A_CALL else concurrency
         self.running: dict[Run, F] = {}
         """What runs, in the order of the starts, and for which feed."""
         self._reserved: dict[F, int] = {}
         self._granted: dict[F, int] = {}
         self._suspects: dict[F, float] = {}
-        self._line: dict[F, None] = {}
+        self.line: dict[F, None] = {}
+        """The feeds that found no slot when they last asked."""
 
     def grant(self, feed: F, feeds: int, *, lease: float, now: float) -> Grant:
         """Reserve slots for one claim of `feed`, one of `feeds`, until it gives them back."""
@@ -64,36 +73,31 @@ class Slots(Generic[F]):
         grant = Grant(0, "busy")
         spent = self.started == self.budget
         if self.quiet or spent or suspect or (others if patient else not idle):
-            self._line.pop(feed, None)
+            self.line.pop(feed, None)
         elif not patient:
-            self._line.pop(feed, None)
+            self.line.pop(feed, None)
             grant = Grant(1, "alone")
         elif (free := free - self._ahead_of(feed)) < 1:
-            self._line.setdefault(feed)
+            self.line.setdefault(feed)
         else:
-            self._line.pop(feed, None)
-            grant = Grant(-(-free // feeds), "idle" if idle else "busy")
+            self.line.pop(feed, None)
+            grant = Grant(min(-(-free // feeds), self._most), "idle" if idle else "busy")
         self._granted[feed] = grant.limit
         self._reserved[feed] = self.concurrency if grant.room != "busy" else grant.limit
         return grant
 
     def _ahead_of(self, feed: F) -> int:
         """How many others have waited for a slot for longer."""
-        line = list(self._line)
-        return line.index(feed) if feed in self._line else len(line)
-
-    @property
-    def line(self) -> Collection[F]:
-        """The feeds that found no slot when they last asked."""
-        return self._line
+        line = list(self.line)
+        return line.index(feed) if feed in self.line else len(line)
 
     def give_back(self, feed: F) -> bool:
         """End the reservation of `feed`; whether that may help another."""
-        return self._reserved.pop(feed, 0) > 0 and bool(self._line)
+        return self._reserved.pop(feed, 0) > 0 and bool(self.line)
 
     def step_aside(self, feed: F) -> None:
         """Let the others go on: `feed` cannot reach its store, and keeps only what it may hold."""
-        self._line.pop(feed, None)
+        self.line.pop(feed, None)
         self._suspects.pop(feed, None)
         if feed in self._reserved:
             self._reserved[feed] = self._granted[feed]

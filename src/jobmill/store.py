@@ -105,7 +105,7 @@ class Features(enum.Flag):
     """`wait` wakes at once."""
 
 
-class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class NewJob(msgspec.Struct, frozen=True, gc=False):
     """A job to be added.
 
     `payload` is JSON. It is due `delay` seconds from the store's now, or at the instant

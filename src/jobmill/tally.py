@@ -107,13 +107,15 @@ class Tally:
             self.cancelled += 1
         elif move.event == "retry":
             self.retried += 1
-        lapsed = move.lapsed or move.event == "lapse"
-        self.lapsed += lapsed
-        if started is None or move.untried or move.event not in NEEDS_TOKEN:
+        event = move.event
+        lapsed = move.lapsed or event == "lapse"
+        if lapsed:
+            self.lapsed += 1
+        if started is None or move.untried or event not in NEEDS_TOKEN:
             return
         self.started += 1
         self.wait_sum += _observe(self._waits, started - due)
-        if move.event in TIMED and not lapsed:
+        if event in TIMED and not lapsed:
             self.run_sum += _observe(self._runs, now - started)
 
     def add(self, bucket: Bucket) -> None:

@@ -401,10 +401,10 @@ class Worker:
         claim = run.claim
         run.entered = True
         try:
-            if run.signal.aborted:
+            if run.signal.reason is not None:
                 # Before its first step: it need not be cut, and nobody did.
                 raise asyncio.CancelledError  # noqa: TRY301  as a cut would be
-            if self._is_late(feed, run):
+            if self._boot() - run.renewed > feed.late_after:
                 await self._check_lease(run)
             move = await feed.runner.run(run, self._check_lease)
         except Abandoned:
@@ -456,16 +456,13 @@ class Worker:
         self._slots.end(run)
         if self._settle_until < float("inf"):
             self._settle_until = self._loop.time() + LAST_SETTLE
-        self._stir_waiting()
-
-    def _is_late(self, feed: Feed, run: Run) -> bool:
-        """Whether so much time went by, as in a freeze, that the lease may not be held."""
-        return self._boot() - run.renewed > feed.queue.lease / 2
+        if self._slots.line:
+            self._stir_waiting()
 
     async def _check_lease(self, run: Run) -> None:
         """After a freeze, before anything of the run starts: see whether its lease is held."""
         feed = self._slots.running[run]
-        while not run.signal.aborted and self._is_late(feed, run):
+        while not run.signal.aborted and self._boot() - run.renewed > feed.late_after:
             asked = self._boot()
             try:
                 (beat,) = await feed.store.renew([run.lease], feed.queue.lease)

@@ -171,10 +171,10 @@ class LosesLapses(BadStore):
 
 
 class _Unregistered(Contents):
-    def _hand_out(self, job: Job, want: Want, now: float) -> Job:
-        job = super()._hand_out(job, want, now)
-        self._running.discard(job)
-        return job
+    def _hand_out(self, jobs: Sequence[Job], want: Want, now: float) -> None:
+        super()._hand_out(jobs, want, now)
+        for job in jobs:
+            self._running.discard(job)
 
 
 class PopsThenRegisters(BadStore):

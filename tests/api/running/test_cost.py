@@ -25,8 +25,8 @@ from tests.servers import ask_postgres, by_another, cleared, emptied
 from tests.waiting import eventually_sync
 
 ROOT = Path(__file__).parents[3]
-CALLS = 138.0
-"""Functions called for each job, on any Python that is supported; 125 on 3.11."""
+CALLS = 114.0
+"""Functions called for each job, on any Python that is supported; 102 on 3.11."""
 BLOCKS = 34.0
 """Blocks of memory that a running job holds; 30 on 3.11."""
 FEW, MANY = 500, 1_500

@@ -24,7 +24,6 @@ from jobmill.store import (
     Query,
     Record,
     Want,
-    topic_of_job,
 )
 from jobmill.stores.memory.documents import Documents
 from jobmill.stores.memory.job import Job
@@ -39,6 +38,7 @@ _ALL: Final = Query()
 class Contents:
     """The jobs, documents and figures of a queue. `told` collects the topics to be told.
 
+    `over` collects the jobs whose own topics are to be told.
     A job stands in exactly one place: delayed, lanes, running or ended, by its state.
     """
 
@@ -48,6 +48,7 @@ class Contents:
         self.ledger: Ledger = Ledger()
         self.rates: defaultdict[str, Rate] = defaultdict(Rate)
         self.told: set[str] = set()
+        self.over: list[str] = []
         self._accepted = 0
         self._roll = Roll()
         self._holders: dict[tuple[str, str], str] = {}
@@ -119,10 +120,8 @@ class Contents:
             lapsed, claimed = self._collect(want.token)
         else:
             lapsed = self._take_over(want, now)
-            claimed = [
-                self._hand_out(job, want, now)
-                for job in self._lanes.take(names, want.limit, want.room)
-            ]
+            claimed = self._lanes.take(names, want.limit, want.room)
+            self._hand_out(claimed, want, now)
         coming = self._delayed.first()
         return Claimed(
             now=now,
@@ -147,16 +146,20 @@ class Contents:
         wanted = there if want.names is None else there.intersection(want.names)
         return [name for name in wanted if f"job:{name}" not in paused]
 
-    def _hand_out(self, job: Job, want: Want, now: float) -> Job:
-        # It was taken out of its lane, and keeps its unique key.
-        self._counts[job.name][job.state] -= 1
-        job.hold(want.token, want.worker, now + want.lease)
-        job.attempts += 1
-        job.started_at = now
-        job.taken_over = False
-        job.last_line = None
-        self._enter(job, "processing")
-        return job
+    def _hand_out(self, jobs: Sequence[Job], want: Want, now: float) -> None:
+        # They were taken out of their lanes, and keep their unique keys.
+        until = now + want.lease
+        for job in jobs:
+            counts = self._counts[job.name]
+            counts["pending"] -= 1
+            counts["processing"] += 1
+            job.hold(want.token, want.worker, until)
+            job.attempts += 1
+            job.started_at = now
+            job.taken_over = False
+            job.last_line = None
+            job.state = "processing"
+            self._running.push((until, job.seq), job)
 
     def _take_over(self, want: Want, now: float) -> list[Job]:
         lapsed: list[Job] = []
@@ -250,7 +253,6 @@ class Contents:
         if rule.token:
             _close_run(job, rule, move)
         job.attempts += rule.attempt
-        job.lapses += max(rule.lapses, int(move.lapsed))
         if rule.due == "now":
             job.run_at = now
         elif rule.due == "after_delay" and not diverted:
@@ -263,7 +265,7 @@ class Contents:
             self.told.add(ENDS)
             self.ledger.tell(job, "retried", now)
         self._enter(job, after)
-        if self.state_of(job, now) == "pending":
+        if after not in ENDED and self.state_of(job, now) == "pending":
             self.told.add(JOBS)
 
     def _write_errors(self, job: Job, rule: Rule, move: Move, now: float) -> None:
@@ -284,7 +286,8 @@ class Contents:
         job.ended_at = now
         policy = job.policy
         job.expires_at = now + (policy.keep_result if after == "completed" else policy.keep_failed)
-        self.told.update((ENDS, topic_of_job(job.id)))
+        self.told.add(ENDS)
+        self.over.append(job.id)
         match after:
             case "completed" | "failed" | "cancelled":
                 self.ledger.tell(job, after, now)
@@ -330,7 +333,7 @@ class Contents:
         self._leave(job)
         del self.jobs[job.id]
         self._roll.strike(job)
-        self.told.add(topic_of_job(job.id))
+        self.over.append(job.id)
 
     # ------------------------------------------------------------------ asking
 
@@ -428,7 +431,8 @@ class Contents:
                 self._lanes.remove(job)
             case "processing":
                 self._running.discard(job)
-                self._asked.pop(job.id, None)
+                if job.asked:
+                    self._asked.pop(job.id, None)
             case "completed" | "failed" | "cancelled":
                 self._ended.discard(job)
             case _:
@@ -437,6 +441,8 @@ class Contents:
 
 def _close_run(job: Job, rule: Rule, move: Move) -> None:
     """Write what a run leaves behind."""
+    if rule.lapses or move.lapsed:
+        job.lapses += 1
     if move.note is not None:
         job.take_note(move.note)
     job.suspect = rule.suspect or (job.suspect and move.untried)

@@ -26,16 +26,16 @@ class Lanes:
         """Put a job into its lane."""
         lanes = self._suspects if job.suspect else self._lanes
         lanes[job.name].push(_rank(job), job)
-        self._by_age.push((job.run_at, job.seq), job)
+        self._by_age.join((job.run_at, job.seq), job)
 
     def remove(self, job: Job) -> None:
         """Take a job out of its lane."""
         lanes = self._suspects if job.suspect else self._lanes
         lane = lanes[job.name]
         lane.discard(job)
-        if not lane:
+        if not lane.live:
             del lanes[job.name]
-        self._by_age.discard(job)
+        self._leave_age(1)
 
     @property
     def oldest_due(self) -> float | None:
@@ -57,7 +57,7 @@ class Lanes:
         """Take out the next jobs of these names: one suspect, or up to `limit` others."""
         if limit < 1:
             return []
-        suspects = _heads(self._suspects, names)
+        suspects = _heads(self._suspects, names) if self._suspects else []
         others = _heads(self._lanes, names)
         its_turn = room == "alone" or not others or suspects[:1] < others[:1]
         if suspects and its_turn and room != "busy":
@@ -65,6 +65,9 @@ class Lanes:
             return [suspects[0][1]]
         taken: list[Job] = []
         while others and len(taken) < limit:
+            if len(others) == 1:
+                taken += self._take_from(others[0][1].name, limit - len(taken))
+                break
             job = others[0][1]
             taken.append(job)
             lane = self._lanes[job.name]
@@ -75,6 +78,18 @@ class Lanes:
             else:
                 heapreplace(others, (_rank(behind), behind))
         return taken
+
+    def _take_from(self, name: str, most: int) -> list[Job]:
+        lane = self._lanes[name]
+        taken = lane.take(most)
+        if not lane.live:
+            del self._lanes[name]
+        self._leave_age(len(taken))
+        return taken
+
+    def _leave_age(self, jobs: int) -> None:
+        self._by_age.live -= jobs
+        self._by_age.left(jobs)
 
 
 def _rank(job: Job) -> tuple[int, float, int]:

@@ -12,6 +12,7 @@ from typing import Final
 from jobmill.clock import Clock, SteadyClock, SystemClock
 from jobmill.errors import Unsupported
 from jobmill.store import (
+    ENDS,
     HEEDED,
     JOBS,
     Added,
@@ -134,6 +135,9 @@ class MemoryStore:
             self._shared.tellings[self._queue] += 1
         waiters = self._shared.waiters[self._queue]
         # Each end is told by a topic of its own, and nearly none of them is waited for.
+        if len(waiters) > (JOBS in waiters) + (ENDS in waiters):
+            contents.told.update([topic_of_job(job_id) for job_id in contents.over])
+        contents.over.clear()
         for topic in contents.told & waiters.keys():
             for loop, future in waiters.pop(topic):
                 try:
