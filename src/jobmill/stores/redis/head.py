@@ -6,7 +6,7 @@ The scripts call a field by its name in capitals, which stands for its place.
 from __future__ import annotations
 
 import struct
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 NEVER: Final = -1.0
 """An instant that there is not."""
@@ -36,6 +36,7 @@ FORMAT: Final = ">" + "".join(_FIXED.values()) + "s" * len(_WORDS)
 PLACES: Final = {name.upper(): place for place, name in enumerate((*_FIXED, *_WORDS), 1)}
 # What only the scripts read is passed over.
 _READ: Final = struct.Struct(">BB2xdd16xdddddddIII")
+_SIZE: Final = _READ.size
 
 
 class Head(NamedTuple):
@@ -61,7 +62,12 @@ class Head(NamedTuple):
     worker: str
 
 
+def parts_of(data: bytes) -> tuple[tuple[Any, ...], list[str]]:
+    """The numbers and the words of a head, in the order of Head, for who reads many."""
+    return _READ.unpack_from(data), data[_SIZE:].decode().split("\0")
+
+
 def head_of(data: bytes) -> Head:
     """The head that a script wrote."""
-    words = data[_READ.size :].decode().split("\0")
-    return Head(*_READ.unpack_from(data), *words[: len(_WORDS)])
+    numbers, words = parts_of(data)
+    return Head(*numbers, *words[: len(_WORDS)])

@@ -28,7 +28,7 @@ from jobmill.store import (
     State,
     Want,
 )
-from jobmill.stores.redis.head import NEVER, head_of
+from jobmill.stores.redis.head import NEVER, head_of, parts_of
 from jobmill.tally import HISTOGRAM_BOUNDS, Bucket
 
 Argument = str | bytes | int | float | bool | msgspec.Raw | None
@@ -59,30 +59,31 @@ def _string(data: bytes) -> msgspec.Raw:
     return msgspec.Raw(b"\xdb%b%b" % (len(data).to_bytes(4, "big"), data))
 
 
-def told_jobs(jobs: Sequence[NewJob]) -> Iterator[Argument]:
+def told_jobs(jobs: Sequence[NewJob]) -> list[Argument]:
     """New jobs as arguments.
 
     Raises: ConfigError for a NUL in a name, which ends a word where it is stored.
     """
-    yield len(jobs)
+    words: list[Argument] = [len(jobs)]
     for job in jobs:
         if "\0" in job.name:
             raise ConfigError(f"{job.name!r} is no name of a job", field="name")
-        yield job.id
-        yield job.name
-        yield job.payload
-        yield encode_policy(job.policy)
-        yield job.policy.keep_result
-        yield job.policy.keep_failed
-        yield job.priority
+        policy = job.policy
+        words += (
+            job.id,
+            job.name,
+            job.payload,
+            encode_policy(policy),
+            policy.keep_result,
+            policy.keep_failed,
+            job.priority,
+        )
         if job.delay is None and job.run_at is None and job.unique_key is None and not job.metadata:
-            yield None
+            words.append(None)
             continue
-        yield True
-        yield job.delay
-        yield job.run_at
-        yield job.unique_key
-        yield _ENCODE(job.metadata) if job.metadata else None
+        metadata = _ENCODE(job.metadata) if job.metadata else None
+        words += (True, job.delay, job.run_at, job.unique_key, metadata)
+    return words
 
 
 def told_note(note: Note | None) -> Iterator[Argument]:
@@ -98,14 +99,11 @@ def told_note(note: Note | None) -> Iterator[Argument]:
         yield line
 
 
-def told_moves(moves: Sequence[Move]) -> Iterator[Argument]:
+def told_moves(moves: Sequence[Move]) -> list[Argument]:
     """Moves as arguments."""
-    yield len(moves)
+    words: list[Argument] = [len(moves)]
     for move in moves:
-        yield move.event
-        yield move.job_id
-        yield move.token or None
-        yield move.result
+        words += (move.event, move.job_id, move.token or None, move.result)
         if (
             move.error is None
             and not move.delay
@@ -115,16 +113,19 @@ def told_moves(moves: Sequence[Move]) -> Iterator[Argument]:
             and move.memo is None
             and move.note is None
         ):
-            yield None
+            words.append(None)
             continue
-        yield True
-        yield move.delay
-        yield move.error
-        yield move.fingerprint
-        yield move.lapsed
-        yield move.untried
-        yield move.memo
-        yield from told_note(move.note)
+        words += (
+            True,
+            move.delay,
+            move.error,
+            move.fingerprint,
+            move.lapsed,
+            move.untried,
+            move.memo,
+            *told_note(move.note),
+        )
+    return words
 
 
 def told_leases(leases: Sequence[Lease], notes: Mapping[str, Note]) -> Iterator[Argument]:
@@ -232,23 +233,23 @@ def moved_of(moves: Sequence[Move], answers: Sequence[Any]) -> list[Moved]:
 
 def claim_of(fields: Sequence[Any]) -> Claim:
     """A job in the hands of a worker."""
-    id_, head, payload, policy, *more = fields
-    unique, metadata, memo = more or _NO_MORE
-    known = head_of(head)
+    numbers, words = parts_of(fields[1])
+    suspect, asked, due, enqueued, priority, started, _, _, _, _, _, attempts, lapses, _ = numbers
+    unique, metadata, memo = fields[4:] or _NO_MORE
     return Claim(
-        id=id_.decode(),
-        name=known.name,
-        payload=payload,
-        policy=_policy(policy),
-        token=known.token,
-        attempt=known.attempts,
-        lapses=known.lapses,
-        priority=int(known.priority),
-        enqueued_at=known.enqueued,
-        run_at=known.due,
-        started_at=known.started,
-        suspect=known.suspect == 1,
-        asked=known.asked == 1,
+        id=fields[0].decode(),
+        name=words[0],
+        payload=fields[2],
+        policy=_policy(fields[3]),
+        token=words[2],
+        attempt=attempts,
+        lapses=lapses,
+        priority=int(priority),
+        enqueued_at=enqueued,
+        run_at=due,
+        started_at=started,
+        suspect=suspect == 1,
+        asked=asked == 1,
         unique_key=_text(unique),
         metadata=_strings(metadata),
         memo=memo,
