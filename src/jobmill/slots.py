@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable
-from typing import Final, Generic, Literal, NamedTuple, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 from jobmill.run import Run
 
 F = TypeVar("F", bound=Hashable)
-
-_WORTH_A_CALL: Final = 32
-"""Jobs that are enough for a call to the store of their own."""
 
 
 class Grant(NamedTuple):
@@ -29,9 +26,6 @@ class Slots(Generic[F]):
     is busy leaves suspects to others; when one has waited for a lease, it claims nothing
     more until it is idle, and then takes the suspect.
 
-    Where half of the slots are worth a call to the store, none claims more than that at once: so
-    the claim of one half is under way while the other half runs, and neither waits for the other.
-
     Feeds that found no slot stand in line, so that a busy queue does not starve the others.
     """
 
@@ -46,8 +40,6 @@ class Slots(Generic[F]):
         self.idle: asyncio.Event = asyncio.Event()
         """Set while nothing runs."""
         self.idle.set()
-        half = -(-concurrency // 2)
-        self._most = half if half >= _WORTH_A_CALL else concurrency
         self.running: dict[Run, F] = {}
         """What runs, in the order of the starts, and for which feed."""
         self._reserved: dict[F, int] = {}
@@ -81,7 +73,7 @@ class Slots(Generic[F]):
             self.line.setdefault(feed)
         else:
             self.line.pop(feed, None)
-            grant = Grant(min(-(-free // feeds), self._most), "idle" if idle else "busy")
+            grant = Grant(-(-free // feeds), "idle" if idle else "busy")
         self._granted[feed] = grant.limit
         self._reserved[feed] = self.concurrency if grant.room != "busy" else grant.limit
         return grant

@@ -35,17 +35,6 @@ def test_an_idle_worker_asks_for_all_and_reserves_all() -> None:
     assert not slots.give_back("b")
 
 
-def test_no_claim_takes_more_than_half_of_many_slots() -> None:
-    slots: Slots[str] = Slots(100)
-    assert ask(slots, "a") == Grant(50, "idle")
-    slots.give_back("a")
-    for _ in range(50):
-        slots.begin(a_run(), "a")
-    assert ask(slots, "a") == Grant(50, "busy")
-    # Half of these is too little for a call of its own.
-    assert ask(Slots[str](62), "a") == Grant(62, "idle")
-
-
 def test_a_busy_worker_asks_for_what_is_free() -> None:
     slots: Slots[str] = Slots(3)
     slots.begin(a_run(), "a")

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from jobmill import InMemoryQueue, JobContext, Scheduler, Worker
+from jobmill import JobContext, Scheduler, Worker
 from jobmill.errors import ConfigError
 from jobmill.queue import Queue
-from jobmill.stores.memory import MemoryStore
-from tests.api.running.kit import PATIENCE, define, ended, flaky, until
+from tests.api.running.kit import define, ended, flaky, until
 
 
 class Gauge:
@@ -38,44 +37,6 @@ async def gauge_job(gauge: Gauge, **options: Any) -> Any:
         await gauge(ctx)
 
     return define(handler, **options)
-
-
-async def test_the_claim_of_one_half_is_under_way_while_the_other_half_runs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    claim: Any = MemoryStore.claim
-    under_way = False
-
-    async def far_away(*words: Any, **options: Any) -> Any:
-        nonlocal under_way
-        under_way = True
-        claimed = await claim(*words, **options)
-        # As long as handlers that only have to begin take, and their tasks.
-        for _ in range(5):
-            await asyncio.sleep(0)
-        under_way = False
-        return claimed
-
-    monkeypatch.setattr(MemoryStore, "claim", far_away)
-    slots, jobs = 64, 640
-    beside = runs = 0
-    all_ran = asyncio.Event()
-
-    async def handler(ctx: JobContext[Any]) -> None:
-        nonlocal beside, runs
-        beside += under_way
-        runs += 1
-        if runs == jobs:
-            all_ran.set()
-
-    job = define(handler)
-    queue = InMemoryQueue(concurrency=slots)
-    await queue.enqueue_many([job.call() for _ in range(jobs)])
-    queue.process()
-    async with asyncio.timeout(PATIENCE):
-        await all_ran.wait()
-    await queue.shutdown()
-    assert beside >= jobs - slots
 
 
 async def test_concurrency_is_never_exceeded(make_queue: Any) -> None:
