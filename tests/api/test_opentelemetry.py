@@ -27,6 +27,7 @@ from jobmill import (
     job,
 )
 from jobmill.contrib.opentelemetry import instrument
+from jobmill.stores.memory import MemoryStore
 from tests.api.conftest import MakeQueue
 from tests.api.test_imports import modules_after
 
@@ -296,10 +297,10 @@ async def test_an_enqueue_that_fails_is_told_as_failed(
     async with InMemoryQueue() as queue:
         telemetry.instrument(queue)
 
-        async def call(verb: Any) -> Any:
+        async def gone(*_: object, **__: object) -> Any:
             raise StoreUnavailable("gone")
 
-        monkeypatch.setattr(queue._home, "call", call)
+        monkeypatch.setattr(MemoryStore, "add", gone)
         with pytest.raises(StoreUnavailable):
             await queue.enqueue(inner)
         sent = telemetry.span(f"enqueue {queue.name}")

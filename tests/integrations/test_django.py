@@ -321,7 +321,7 @@ def test_a_name_out_of_the_store_is_never_imported(project: Project) -> None:
     told = project.ask(
         "import sys; sys.path.insert(0, '.')\n"
         "from jobmill.store import NewJob\n"
-        "from jobmill.options import Policy\n"
+        "from jobmill.policy import Policy\n"
         "queue = backend.queue()\n"
         "new = NewJob(id='one', name='trap.it', payload=b'{}', policy=Policy())\n"
         "queue.ask_sync(lambda store: store.add([new]))\n"

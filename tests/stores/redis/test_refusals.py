@@ -118,7 +118,8 @@ async def test_too_few_replicas_are_told(private: Server, store: RedisStore) -> 
 async def test_too_many_connections_are_told(private: Server, store: RedisStore) -> None:
     await asked(private, "CONFIG", "SET", "maxclients", 1)
     with pytest.raises(StoreUnavailable, match=r"maxclients|cannot be reached"):
-        await store.handle("other").open()
+        # With the same address it would share the connection that is there.
+        await RedisStore(msgspec.structs.replace(private.address, db=1)).open()
     assert (await store.counts()).states == {"pending": 1}
 
 

@@ -9,7 +9,6 @@ import pytest
 from jobmill.states import Move
 from jobmill.store import Query
 from jobmill.stores.redis import Address, RedisStore
-from jobmill.stores.redis.keys import tag
 from jobmill.stores.redis.scripts import SCAN_LIMIT
 from jobmill.testing.contract.case import a_job, a_want
 from tests.servers import by_another, emptied
@@ -83,12 +82,3 @@ async def test_they_are_found_by_one_script(store: RedisStore, redis_address: Ad
     assert await ids(store, failed) == ["old2", "old0"]
     assert await store.drop(failed, limit=10) == 2
     assert await ids(store, failed) == []
-
-
-async def test_what_an_earlier_release_wrote_is_found_all_the_same(
-    store: RedisStore, redis_address: Address
-) -> None:
-    with by_another(redis_address) as connection:
-        assert connection.delete(f"{tag('default')}:failed") == 1
-    assert await ids(store, Query(states=("failed",))) == ["old2", "old1", "old0"]
-    assert await store.drop(Query(states=("failed",)), limit=10) == 3

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.store("sqlite")
 _PRELUDE = """
 import asyncio, os, sys
 from pathlib import Path
-from jobmill.options import Policy
+from jobmill.policy import Policy
 from jobmill.states import after_success
 from jobmill.store import NewJob, Query, Want
 from jobmill.stores.sqlite import SQLiteStore

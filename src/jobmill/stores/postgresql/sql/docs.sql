@@ -20,7 +20,7 @@ CREATE FUNCTION jobmill.write(
     p_queue text, p_now double precision, p_space text, p_key bytea, p_value bytea,
     p_version bigint, OUT written bigint, OUT wakes boolean
 )
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql {{INDEXES}} AS $$
 DECLARE
     v_there bigint;
 BEGIN
