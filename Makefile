@@ -2,9 +2,9 @@
 PYTHON      ?= python3
 VENV        ?= .venv
 PYTEST_ARGS ?=
-# Processes that share the tests. They wait as much as they compute, so it is twice as many as cores.
+# Processes that share the tests. They wait twice as long as they compute, so it is three for each of two cores.
 # Tests that measure time run after them, alone. (pytest says 5 where no test was asked for.)
-PYTEST_JOBS ?= 4
+PYTEST_JOBS ?= 6
 BENCH_ARGS  ?=
 # The extras that the tests of this venv need; those of the web frameworks run in one of them.
 EXTRAS      ?= dev,web

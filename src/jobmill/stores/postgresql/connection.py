@@ -41,8 +41,12 @@ class Connection:
         self._under_way: set[asyncio.Task[Any]] = set()
 
     async def check(self) -> None:
-        """See that the server and the schema are what this release works with."""
-        await self._whole(self._ask(self._check, _MIGRATING, looks=False))
+        """See that the server and the schema are what this release works with.
+
+        A database without the schema is given it.
+        """
+        if await self._whole(self._ask(self._wants_migration, PATIENCE, looks=False)):
+            await self._whole(self._ask(self._migrate, _MIGRATING, looks=False))
 
     async def run(self, name: str, *arguments: object, looks: bool = False) -> Sequence[Any]:
         """The rows that a function of this release answers with; `looks`: it searches or counts."""
@@ -72,8 +76,11 @@ class Connection:
             await asyncio.wait(self._under_way)
         await POOLS.release(self._pool)
 
-    async def _check(self, connection: Any) -> None:
-        await migrating.check(connection, self._address)
+    async def _wants_migration(self, connection: Any) -> bool:
+        return await migrating.wants_migration(connection, self._address)
+
+    async def _migrate(self, connection: Any) -> None:
+        await migrating.up(connection, self._address)
 
     async def _again(self, ask: Callable[[Any], Awaitable[T]], *, looks: bool) -> T:
         """The answer; a call that lost a race was undone, and is sent again."""

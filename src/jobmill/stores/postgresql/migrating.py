@@ -100,14 +100,14 @@ async def status(connection: Any, address: Address) -> Status:
     return Status(schema=address.schema, applied=applied, latest=LATEST, programs=programs)
 
 
-async def check(connection: Any, address: Address) -> None:
-    """See that the schema is there and current; make it in a database without one.
+async def wants_migration(connection: Any, address: Address) -> bool:
+    """Whether the schema has to be brought up to date before it can be worked with.
 
-    Raises: SchemaMismatch where it is older, unless the address says `auto_migrate`.
+    Raises: SchemaMismatch where it is there and older, unless the address says `auto_migrate`.
     """
     found = await status(connection, address)
     if found.current:
-        return
+        return False
     if found.applied and not address.auto_migrate:
         if found.applied > found.latest:
             raise SchemaMismatch(
@@ -118,7 +118,7 @@ async def check(connection: Any, address: Address) -> None:
             f"the schema of {address} is older than this release (it is at {found.applied} of "
             f"{found.latest}{'' if found.programs else ', without its functions'}): {_UP}"
         )
-    await up(connection, address)
+    return True
 
 
 async def up(connection: Any, address: Address) -> Status:
