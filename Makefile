@@ -65,7 +65,7 @@ guarantees: $(VENV)/.dev ## bring about each fault on each store, and print what
 	mv docs/guarantees.md.new docs/guarantees.md
 
 soak: $(VENV)/.dev ## run simulations, store tests, faults and commands for long, with thousands of seeds
-	JOBMILL_SOAK=1 $(BIN)/python -m pytest -n $(PYTEST_JOBS) --timeout=7200 $(wildcard tests/sim tests/stores tests/faults tests/cli tests/dashboard tests/browser) $(PYTEST_ARGS)
+	JOBMILL_SOAK=1 $(BIN)/python -m pytest -n $(PYTEST_JOBS) --timeout=7200 $(wildcard tests/sim tests/stores tests/faults tests/cli tests/dashboard tests/browser tests/api/running/test_monitor_cost.py) $(PYTEST_ARGS)
 
 bench: $(VENV)/.dev ## measure against bare loops and peers, as ratios of one run, and print docs/benchmarks.md
 	$(BIN)/python -m bench --peers --out bench/results/latest.json $(BENCH_ARGS)

@@ -81,7 +81,7 @@ def test_memory() -> None:
 @pytest.mark.store("sqlite")
 @pytest.mark.timeout(7_200 if SOAK else 300)
 def test_sqlite() -> None:
-    run_state_machine_as_test(SQLiteMachine, settings=_settings(200))
+    run_state_machine_as_test(SQLiteMachine, settings=_settings(100))
 
 
 @pytest.mark.store("redis")

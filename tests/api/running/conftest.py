@@ -46,15 +46,15 @@ def _postgresql(request: pytest.FixtureRequest, path: Path) -> OpenStore:
 IN_MEMORY: Any = pytest.param(_memory, marks=pytest.mark.store("memory"), id="memory")
 """For what no store has a part in: parametrize("open_store", [IN_MEMORY], indirect=True)."""
 
+STORES: Any = [
+    IN_MEMORY,
+    pytest.param(_sqlite, marks=pytest.mark.store("sqlite"), id="sqlite"),
+    pytest.param(_redis, marks=pytest.mark.store("redis"), id="redis"),
+    pytest.param(_postgresql, marks=pytest.mark.store("postgresql"), id="postgresql"),
+]
 
-@pytest.fixture(
-    params=[
-        IN_MEMORY,
-        pytest.param(_sqlite, marks=pytest.mark.store("sqlite"), id="sqlite"),
-        pytest.param(_redis, marks=pytest.mark.store("redis"), id="redis"),
-        pytest.param(_postgresql, marks=pytest.mark.store("postgresql"), id="postgresql"),
-    ]
-)
+
+@pytest.fixture(params=STORES)
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> OpenStore:
     opened: OpenStore = request.param(request, tmp_path)
     return opened
