@@ -88,7 +88,7 @@ class Server:
         return self.address.place
 
     def start(self) -> None:
-        """Start it, and wait until it answers; it may still be loading.
+        """Start it, and wait until it answers and has loaded its data.
 
         Raises: StoreUnavailable where there is no program, or it does not start.
         """
@@ -143,7 +143,7 @@ class Server:
         try:
             ask(self.address, "PING")
         except Refusal as refusal:
-            return refusal.code in {"LOADING", "NOAUTH", "NOPERM", "MASTERDOWN"}
+            return refusal.code in {"NOAUTH", "NOPERM", "MASTERDOWN"}
         except OSError:
             return False
         return True
