@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import measures
+from bench.bare import THOUSAND
 from bench.peers import PEERS, PLACE, made, make_all, measured, version as peer_version
 from bench.places import Place, places, queue
 from bench.report import table
@@ -93,9 +94,10 @@ def ours(place: Place, jobs: int, note: Note) -> None:
         note(place.name, what, "bare", asyncio.run(place.bare(url, concurrency, some)))
         found = asyncio.run(measures.drain(queue(place.fresh(), concurrency), some))
         note(place.name, what, "jobmill", found)
-    url = place.fresh()
-    asyncio.run(measures.prepared(queue(url)))
-    note(place.name, "bulk", "bare", asyncio.run(place.bare_bulk(url, jobs)))
+    for what, batch, some in (("bulk", THOUSAND, jobs), ("one", 1, max(1, jobs // 40))):
+        url = place.fresh()
+        asyncio.run(measures.prepared(queue(url)))
+        note(place.name, what, "bare", asyncio.run(place.bare_enqueue(url, batch, some)))
     for what, verb, some in (
         ("bulk", measures.bulk, jobs),
         ("gathered", measures.gathered, few),
@@ -138,6 +140,8 @@ def once(place: Place, jobs: int, backlogs: tuple[int, ...], note: Note) -> None
         note(place.name, f"backlog {waiting}", "jobmill", found)
     url = place.fresh()
     with measures.Workers(url, "default", 1, 10) as workers:
+        # What the server does by itself ends with the first asking, a little later.
+        place.statements()
         asyncio.run(asyncio.sleep(IDLE))
         note(place.name, "memory MB", "jobmill", workers.memory())
         if (before := place.statements()) is not None:
