@@ -10,10 +10,10 @@ from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from jobmill.kept import metadata_of, policy_of
 from jobmill.states import RULES, Claim, Move, Note
 from jobmill.store import MATURE_LIMIT, TAKEOVER_LIMIT, Beat, Claimed, Lease, Want
 from jobmill.stores.sqlite.moving import move, take_notes
-from jobmill.stores.sqlite.rows import policy_of, strings_of
 from jobmill.stores.sqlite.turn import Turn
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _claim_of(row: tuple[Any, ...]) -> Claim:
         asked=bool(row[11]),
         unique_key=row[12],
         policy=policy_of(row[13]),
-        metadata=strings_of(row[14]),
+        metadata=metadata_of(row[14]),
         memo=row[15],
         payload=row[16],
     )

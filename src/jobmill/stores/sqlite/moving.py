@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from jobmill.kept import policy_of
 from jobmill.states import ENDED, NEEDS_TOKEN, RULES, Move, Note, Rule, State
 from jobmill.store import KEPT_ERRORS, KEPT_LINES, Moved
 from jobmill.stores.sqlite.adding import holder_of
 from jobmill.stores.sqlite.figures import Figures
-from jobmill.stores.sqlite.rows import policy_of
 from jobmill.stores.sqlite.turn import Turn
 
 
