@@ -42,6 +42,7 @@ Note = Callable[[str, str, str, float], None]
 def main() -> int:
     """Run the rounds, print the table, and write the figures."""
     options = _options()
+    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     figures: dict[str, dict[str, dict[str, list[float]]]] = {}
 
     def note(store: str, what: str, whose: str, figure: float) -> None:
@@ -60,7 +61,7 @@ def main() -> int:
                     theirs(place, options.peers, options.jobs, note)
                 if not number and place.name != "memory" and not options.short:
                     once(place, options.jobs, FULL_BACKLOGS if options.full else BACKLOGS, note)
-    found = {"about": about(options), "figures": figures}
+    found = {"about": about(options, load), "figures": figures}
     print(table(found))
     if options.out is not None:
         options.out.parent.mkdir(exist_ok=True)
@@ -135,8 +136,7 @@ def once(place: Place, jobs: int, backlogs: tuple[int, ...], note: Note) -> None
         found = asyncio.run(measures.drain_apart(queue(url), url, jobs, processes))
         note(place.name, f"processes {processes}", "jobmill", found)
     for waiting in backlogs:
-        some = min(5_000, waiting)
-        found = asyncio.run(measures.backlog(queue(place.fresh()), waiting, some))
+        found = asyncio.run(measures.backlog(queue(place.fresh()), waiting, BACKLOGS[0]))
         note(place.name, f"backlog {waiting}", "jobmill", found)
     url = place.fresh()
     with measures.Workers(url, "default", 1, 10) as workers:
@@ -150,20 +150,19 @@ def once(place: Place, jobs: int, backlogs: tuple[int, ...], note: Note) -> None
             note(place.name, "idle statements", "jobmill", (after - before) / (2 * IDLE))
 
 
-def about(options: argparse.Namespace) -> dict[str, Any]:
-    """How, where and when it was measured, and with what."""
+def about(options: argparse.Namespace, load: str) -> dict[str, Any]:
+    """How, where and when it was measured, and with what; `load`: of the minute before."""
     peers = {
         peer.name: peer_version(options.peers, peer)
         for peer in PEERS
         if options.peers is not None and made(options.peers, peer)
     }
-    load = "" if not hasattr(os, "getloadavg") else f"{os.getloadavg()[2]:.1f}"
     return {
         "command": _command(options),
         "day": str(datetime.now(UTC).date()),
         "machine": platform.machine(),
         "cores": os.cpu_count() or 1,
-        "load of the last 15 minutes": load,
+        "load of the minute before": load,
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
         "drivers": {name: version(name) for name in ("redis", "hiredis", "asyncpg", "msgspec")},
