@@ -176,22 +176,22 @@ def _claim_of(row: Any) -> Claim:
     _, id_, token, name, payload, policy, attempt, lapses, priority, *rest = row
     enqueued_at, run_at, started_at, suspect, asked, unique_key, metadata, memo, *_ = rest
     return Claim(
-        id=plain(id_),
-        name=plain(name),
-        payload=payload,
-        policy=policy_of(policy),
-        token=plain(token),
-        attempt=attempt,
-        lapses=lapses,
-        priority=priority,
-        enqueued_at=enqueued_at,
-        run_at=run_at,
-        started_at=started_at,
-        suspect=suspect,
-        asked=asked,
-        unique_key=_maybe_plain(unique_key),
-        metadata=metadata_of(metadata),
-        memo=memo,
+        plain(id_),
+        plain(name),
+        payload,
+        policy_of(policy),
+        plain(token),
+        attempt,
+        lapses,
+        priority,
+        enqueued_at,
+        run_at,
+        started_at,
+        suspect,
+        asked,
+        _maybe_plain(unique_key),
+        metadata_of(metadata),
+        memo,
     )
 
 

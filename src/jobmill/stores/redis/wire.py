@@ -215,22 +215,22 @@ def claim_of(fields: Sequence[Any]) -> Claim:
     suspect, asked, due, enqueued, priority, started, _, _, _, _, _, attempts, lapses, _ = numbers
     unique, metadata, memo = fields[4:] or _NO_MORE
     return Claim(
-        id=fields[0].decode(),
-        name=words[0],
-        payload=fields[2],
-        policy=policy_of(fields[3]),
-        token=words[2],
-        attempt=attempts,
-        lapses=lapses,
-        priority=int(priority),
-        enqueued_at=enqueued,
-        run_at=due,
-        started_at=started,
-        suspect=suspect == 1,
-        asked=asked == 1,
-        unique_key=_text(unique),
-        metadata=metadata_of(metadata),
-        memo=memo,
+        fields[0].decode(),
+        words[0],
+        fields[2],
+        policy_of(fields[3]),
+        words[2],
+        attempts,
+        lapses,
+        int(priority),
+        enqueued,
+        due,
+        started,
+        suspect == 1,
+        asked == 1,
+        _text(unique),
+        metadata_of(metadata),
+        memo,
     )
 
 
