@@ -17,7 +17,7 @@ from jobmill.presence import Presence, Profile
 from jobmill.renewal import Held
 from jobmill.run import Run
 from jobmill.slots import Slots
-from jobmill.store import JOBS, Claim, Move, Moved, Store, Want
+from jobmill.store import JOBS, Claim, Move, Moved, Note, Store, Want
 from jobmill.troubles import Trouble
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ _OTHERS_HOLD: Final = 1.0
 _NAMED: Final = 3
 """How many jobs a log line names, where there are many."""
 _SETTLED_AT_ONCE: Final = 1_000
+_BYTES_AT_ONCE: Final = 8 << 20
+"""Bytes of outcomes, or of notes, in one call, or a little more: no store refuses so many, and each
+takes them in time. What it does not take it would be told again and again, for ever."""
 _AT_ONCE: Final = 0.0
 
 
@@ -174,13 +177,20 @@ class Feed:
     async def write_notes(self) -> None:
         """Store what the runs have reported."""
         runs = [run for run in self.held.values() if run.dirty]
-        notes = {run.claim.id: note for run in runs if (note := run.note()) is not None}
-        if not notes:
-            return
-        beats = await self.store.renew([run.lease for run in runs], self.queue.lease, notes)
-        for run, beat in zip(runs, beats, strict=True):
-            if beat != "lost":
-                run.noted(notes[run.claim.id])
+        while runs:
+            some: list[Run] = []
+            notes: dict[str, Note] = {}
+            size = 0
+            while runs and size < _BYTES_AT_ONCE:
+                run = runs.pop()
+                if (note := run.note()) is not None:
+                    some.append(run)
+                    notes[run.claim.id] = note
+                    size += _bytes_of(note)
+            beats = await self.store.renew([run.lease for run in some], self.queue.lease, notes)
+            for run, beat in zip(some, beats, strict=True):
+                if beat != "lost":
+                    run.noted(notes[run.claim.id])
 
     async def _turn(self) -> float:
         """One call to the store, where there is need of one; seconds until the next."""
@@ -244,7 +254,7 @@ class Feed:
 
     async def _claim(self, want: Want, boot: float) -> float:
         """Claim; the slots stay reserved until it is known what was claimed."""
-        batch = self._outbox[:_SETTLED_AT_ONCE]
+        batch = self._batch()
         self._unsure = msgspec.structs.replace(want, repeat=True)
         claimed = await self.store.claim(want, [move for _, move in batch])
         self._unsure = None
@@ -278,8 +288,23 @@ class Feed:
             self._stir()
 
     async def _settle(self) -> None:
-        while batch := self._outbox[:_SETTLED_AT_ONCE]:
+        while batch := self._batch():
             self._settled(batch, await self.store.move([move for _, move in batch]))
+
+    def _batch(self) -> list[tuple[Run | None, Move]]:
+        """What is settled in one call."""
+        some = self._outbox[:_SETTLED_AT_ONCE]
+        size = 0
+        for number, (_, move) in enumerate(some):
+            if move.result is not None:
+                size += len(move.result)
+            if move.error is not None:
+                size += len(move.error)
+            if move.note is not None:
+                size += _bytes_of(move.note)
+            if size > _BYTES_AT_ONCE:
+                return some[: max(1, number)]
+        return some
 
     def _settled(self, batch: Sequence[tuple[Run | None, Move]], moved: Sequence[Moved]) -> None:
         del self._outbox[: len(batch)]
@@ -310,6 +335,10 @@ class Feed:
         self._slots.step_aside(self)
         pause, self._pause = self._pause, min(_MAX_PAUSE, self._pause * 2)
         return pause
+
+
+def _bytes_of(note: Note) -> int:
+    return sum([len(line) for _, line in note.lines])
 
 
 def _say_lapsed(lapsed: Sequence[Claim], queue: str) -> None:

@@ -9,11 +9,18 @@ from typing import Final
 
 from jobmill.errors import StoreUnavailable
 from jobmill.states import ENDED
-from jobmill.store import Record, Store, topic_of_job
+from jobmill.store import ENDS, Record, Store, topic_of_job
 
 log: Final = logging.getLogger("jobmill.queue")
 
 _PER_CALL: Final = 1_000
+_MANY: Final = 100
+"""Jobs waited for, above which any end of the queue is a sign: to name each job to the store at each
+turn would cost more than all that they are waited for."""
+_GATHER: Final = 0.01
+"""Seconds between two turns then, at least, so that what ends at about the same time goes together."""
+_ANY_END: Final = 1.0
+"""Seconds for which a sign is waited for then, at most."""
 _LOOK_AGAIN: Final = 5.0
 """Seconds after which every job that is waited for is looked up, whatever was told."""
 
@@ -76,8 +83,11 @@ class Results:
 
     async def _turn(self, after: int | None) -> int:
         """Look at what may have ended, then wait for a sign; the last entry that was seen."""
-        topics = [topic_of_job(job_id) for job_id in self._waiting]
-        self._sign = sign = self._loop.create_task(self._store.wait(topics, self._poll_interval))
+        many = len(self._waiting) > _MANY
+        topics = [ENDS] if many else [topic_of_job(job_id) for job_id in self._waiting]
+        # What ends before a store listens for any end gives no sign.
+        patience = min(self._poll_interval, _ANY_END) if many else self._poll_interval
+        self._sign = sign = self._loop.create_task(self._store.wait(topics, patience))
         sign.add_done_callback(_retrieve)
         try:
             # It waits before the look, so that what ends in between gives its sign.
@@ -91,6 +101,8 @@ class Results:
             await self._look(ended & self._waiting.keys())
             if self._waiting:
                 await asyncio.wait([sign])
+            if many:
+                await asyncio.sleep(_GATHER)
         finally:
             self._sign = None
             sign.cancel()

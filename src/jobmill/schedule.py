@@ -189,10 +189,13 @@ def replaced(old: Plan, new: Plan, now: float) -> Plan:
         return msgspec.structs.replace(new, next_run=old.next_run if same else new.at)
     if new.max_runs is not None and new.runs >= new.max_runs:
         return new
+    since = now if old.last_run is None else max(now, old.last_run)
     kept = old.next_run if same else None
     if kept is None or (new.start_date is not None and kept < new.start_date):
-        since = now if old.last_run is None else max(now, old.last_run)
         return msgspec.structs.replace(new, next_run=upcoming(new, since))
+    if kept > since:
+        # Not missed; and the new plan may start sooner than the old one was to.
+        kept = min(kept, upcoming(new, since) or kept)
     over = new.end_date is not None and kept > new.end_date
     return msgspec.structs.replace(new, next_run=None if over else kept)
 

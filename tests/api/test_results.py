@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +21,7 @@ from jobmill import (
     StoreUnavailable,
     define_job,
     job,
+    results,
 )
 from tests.api.conftest import MakeQueue
 from tests.api.jobs import HOUR, Email, broken, data, echo, hold, reply, runs, watched
@@ -195,6 +196,29 @@ async def test_many_wait_for_many(queue: Queue) -> None:
     queue.process()
     assert await results == [n for n in range(50) for _ in range(3)]
     assert await handles[0].result(SOON) == 0
+
+
+async def test_very_many_are_not_named_to_the_store_each_time(
+    lazy: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "_MANY", 5)
+    named: list[int] = []
+    await lazy.stats()
+    line = lazy._home.here()
+    assert line is not None
+    wait = line.store.wait
+
+    async def note(topics: Collection[str], timeout: float) -> None:
+        named.append(len(topics))
+        await wait(topics, timeout)
+
+    monkeypatch.setattr(line.store, "wait", note)
+    handles = await lazy.enqueue_many([echo.call(n) for n in range(50)])
+    waiting = [asyncio.create_task(handle.result(SOON)) for handle in handles]
+    await eventually(lambda: named)
+    lazy.process()
+    assert await asyncio.gather(*waiting) == list(range(50))
+    assert max(named) <= 5
 
 
 async def test_a_waiter_who_leaves_leaves_the_others(queue: Queue) -> None:

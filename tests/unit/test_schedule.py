@@ -216,6 +216,17 @@ def test_a_replacement_keeps_a_missed_tick_of_the_same_instants() -> None:
     assert later.next_run == NOON + 86_400
 
 
+def test_a_replacement_that_starts_sooner_swallows_no_tick() -> None:
+    old = created(a_plan(start_date=NOON + 600), NOON, at_once=False)
+    assert old.next_run == NOON + 600
+    assert replaced(old, a_plan(), NOON).next_run == NOON + 60
+    assert replaced(old, a_plan(start_date=NOON + 300), NOON).next_run == NOON + 300
+    assert replaced(old, a_plan(start_date=NOON + 600), NOON).next_run == NOON + 600
+    # A first tick that no cron names stays where it is.
+    first = created(a_plan(start_date=NOON + 90), NOON, at_once=True)
+    assert replaced(first, a_plan(start_date=NOON + 90), NOON).next_run == NOON + 90
+
+
 def test_a_clock_that_is_behind_plans_nothing_that_has_fired() -> None:
     old = a_plan(last_run=NOON, next_run=NOON + 60)
     assert replaced(old, a_plan(cron="*/1 * * * *", timezone="Asia/Tokyo"), NOON - 500).next_run

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobmill import JobContext, Worker, create_rate_limit_middleware
+from jobmill import InMemoryQueue, JobContext, Worker, create_rate_limit_middleware, feed
 from jobmill.queue import Queue
 from tests.api.running.kit import define, ended, flaky, record_of, until
 
@@ -38,6 +38,51 @@ async def test_outcomes_are_kept_until_the_store_is_back(make_queue: Any) -> Non
         assert (info.status, info.result, info.attempts) == ("completed", n, 1)
     assert len(runs) == 3
     assert await (await queue.enqueue(define(_probe))).result(15) == "alive"
+    await queue.shutdown()
+
+
+@pytest.mark.store("memory")
+async def test_no_call_carries_more_outcomes_than_a_store_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feed, "_BYTES_AT_ONCE", 10_000)
+    queue, faults = flaky(InMemoryQueue())
+    go_on = asyncio.Event()
+    runs: list[str] = []
+
+    async def handler(ctx: JobContext[Any]) -> Any:
+        for _ in range(ctx.payload // 1_000):
+            ctx.log("x" * 1_000)
+        runs.append(ctx.job_id)
+        await go_on.wait()
+        if ctx.payload % 2:
+            raise ValueError("x" * ctx.payload)
+        return "x" * ctx.payload
+
+    job = define(handler, retries=0)
+    queue.process()
+    sizes = (4_000, 4_001, 30_000, 3_000, 3_001, 1_000)
+    handles = await queue.enqueue_many([job.call(size) for size in sizes])
+    await until(lambda: len(runs) == len(sizes))
+    await until(lambda: any(verb == "renew" and len(args) > 2 for verb, args in faults.calls))
+    faults.away |= {"claim", "move"}
+    go_on.set()
+    before = faults.count("claim")
+    await until(lambda: faults.count("claim") >= before + 3)
+    faults.away.clear()
+    for size, handle in zip(sizes, handles, strict=True):
+        info = await ended(queue, handle)
+        assert info.status == ("failed" if size % 2 else "completed")
+        assert len(info.logs) == size // 1_000
+    settles = [args[1] for verb, args in faults.calls if verb == "claim" and len(args) > 1]
+    settles += [args[0] for verb, args in faults.calls if verb == "move"]
+    for moves in settles:
+        carried = [len(move.result or b"") + len(move.error or b"") for move in moves]
+        assert len(moves) <= 1 or sum(carried) <= 10_000
+    notes = [args[2] for verb, args in faults.calls if verb == "renew" and len(args) > 2]
+    for some in notes:
+        lines = [sum(len(line) for _, line in note.lines) for note in some.values()]
+        assert sum(lines[:-1]) <= 10_000
     await queue.shutdown()
 
 

@@ -48,19 +48,18 @@ async def ids(store: RedisStore, query: Query, *, within: float | None = None) -
             return found
 
 
+def ran(address: Address) -> int:
+    """How many scripts the server has run."""
+    with by_another(address) as connection:
+        stats = connection.info("commandstats")
+        return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "eval"))
+
+
 async def calls(address: Address, query: Query, store: RedisStore) -> int:
     """How many scripts the server runs for the first page of a query."""
-
-    def ran() -> int:
-        with by_another(address) as connection:
-            stats = connection.info("commandstats")
-            return sum(
-                stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "eval")
-            )
-
-    before = ran()
+    before = ran(address)
     await store.find(query, limit=10)
-    return ran() - before
+    return ran(address) - before
 
 
 async def test_they_are_found_by_one_script(store: RedisStore, redis_address: Address) -> None:
@@ -82,3 +81,33 @@ async def test_they_are_found_by_one_script(store: RedisStore, redis_address: Ad
     assert await ids(store, failed) == ["old2", "old0"]
     assert await store.drop(failed, limit=10) == 2
     assert await ids(store, failed) == []
+
+
+async def test_what_is_due_is_counted_by_steps_that_hold_up_nobody(redis_address: Address) -> None:
+    store = RedisStore(emptied(redis_address))
+    await store.open()
+    # More than a step of each: due at one instant, and of a priority of their own.
+    jobs = [a_job(f"due{n}", name="ab"[n % 2], delay=5.0) for n in range(MANY)]
+    jobs += [a_job(f"first{n}", name="c", priority=n) for n in range(SCAN_LIMIT + 100)]
+    jobs += [a_job(f"later{n}", name="a", delay=100.0) for n in range(3)]
+    await store.add(jobs, wake=False, now=1_000.0)
+    await store.counts(now=1_000.0)  # the server learns the script
+    before = ran(redis_address)
+    counts = await store.counts(now=1_010.0)
+    assert ran(redis_address) - before == 4
+    half = MANY // 2
+    assert counts.states == {"pending": MANY + SCAN_LIMIT + 100, "delayed": 3}
+    assert counts.by_name == {
+        "a": {"pending": half, "delayed": 3},
+        "b": {"pending": half},
+        "c": {"pending": SCAN_LIMIT + 100},
+    }
+    assert (counts.due, counts.oldest_due) == (counts.states["pending"], 1_000.0)
+    of_b = await store.counts(Query(name="b"), now=1_010.0)
+    assert (of_b.states, of_b.oldest_due) == ({"pending": half}, 1_005.0)
+    delayed = await store.counts(Query(states=("delayed",)), now=1_010.0)
+    assert (delayed.states, delayed.oldest_due) == ({"delayed": 3}, None)
+    before = ran(redis_address)
+    assert (await store.counts(Query(states=("processing",)), now=1_010.0)).states == {}
+    assert ran(redis_address) - before == 1
+    await store.close()

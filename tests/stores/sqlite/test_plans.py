@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import sqlite3
 import time
@@ -91,6 +92,13 @@ def test_needs_no_sorting(connection: sqlite3.Connection, name: str) -> None:
     assert not any("B-TREE" in step for step in steps), steps
 
 
+@pytest.mark.parametrize("name", ["oldest", "oldest_of_name"])
+def test_steps_from_priority_to_priority(connection: sqlite3.Connection, name: str) -> None:
+    # Over all that stands between: to walk it, at each step, took minutes for 100,000 priorities.
+    steps = plan(connection, statements("counts")[name])
+    assert any("AND suspect=? AND priority>?)" in step for step in steps), steps
+
+
 @pytest.mark.parametrize(
     ("verb", "name"),
     [(verb, name) for verb, names in BY_PRIMARY_KEY.items() for name in names],
@@ -170,4 +178,41 @@ async def test_verbs_do_not_walk_a_backlog_of_100_000(tmp_path: Path) -> None:
     counts = await store.counts()
     assert sum(counts.states.values()) == 99_995
     assert time.perf_counter() - began < 1.0
+    await store.close()
+
+
+async def test_lanes_are_merged_without_a_statement_for_each(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "jobs.db", synchronous="normal")
+    await store.open()
+    dice = random.Random(1)
+    jobs = [
+        NewJob(
+            id=f"j{n}",
+            name=f"n{dice.randrange(500)}" if n % 2 else "many",
+            payload=b"{}",
+            policy=Policy(),
+            priority=dice.randrange(3),
+        )
+        for n in range(1_000)
+    ]
+    await store.add(jobs)
+    await store.write("pauses", "job:none", b"{}")
+    order = [job.id for job in sorted(jobs, key=lambda job: job.priority)]
+    compiled = 0
+
+    def see(*_: object) -> int:
+        nonlocal compiled
+        compiled += 1
+        return sqlite3.SQLITE_OK
+
+    connection = store._database.writer._connected.connection  # type: ignore[union-attr]
+    connection.set_authorizer(see)
+    for number in range(4):
+        compiled = 0
+        want = Want(worker="w", token=f"t{number}", limit=100, lease=30.0)
+        claimed = [claim.id for claim in (await store.claim(want)).claims]
+        assert claimed == order[:100]
+        del order[:100]
+    # The clock, now and then.
+    assert compiled < 50
     await store.close()

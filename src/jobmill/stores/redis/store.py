@@ -236,7 +236,8 @@ class RedisStore:
     async def counts(self, query: Query | None = None, *, now: float | None = None) -> Counts:
         """How many records there are now.
 
-        A query with a unique key or a fingerprint looks at all jobs, in steps.
+        It looks in steps, as `drop` does: at what is delayed and due, and at all jobs where the
+        query has a unique key or a fingerprint.
         """
         numbers: dict[tuple[str, str], int] = {}
         oldest: float | None = None

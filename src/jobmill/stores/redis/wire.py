@@ -296,6 +296,9 @@ def counts_of(numbers: Mapping[tuple[str, str], int], oldest: float | None, now:
     by_name: dict[str, dict[State, int]] = {}
     state: Any
     for (state, name), number in numbers.items():
+        if number <= 0:
+            # What was delayed is due, or came due between two steps.
+            continue
         states[state] = states.get(state, 0) + number
         by_name.setdefault(name, {})[state] = number
     return Counts(

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
 from heapq import merge
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from jobmill.kept import metadata_of, policy_of
 from jobmill.states import RULES, Claim, Move, Note
@@ -16,13 +15,12 @@ from jobmill.store import MATURE_LIMIT, TAKEOVER_LIMIT, Beat, Claimed, Lease, Wa
 from jobmill.stores.sqlite.moving import move, take_notes
 from jobmill.stores.sqlite.turn import Turn
 
-if TYPE_CHECKING:
-    import sqlite3
-
 _Place: TypeAlias = tuple[int, float, int]
 """A job's place in the order: priority, due instant, acceptance."""
 
 _AFTER_MATURE = RULES["mature", "delayed"].after
+_OF_A_LANE = 4
+"""Jobs of a lane that are read at once, at least."""
 
 
 def claim(turn: Turn, want: Want, settle: Sequence[Move], waited: float) -> Claimed:
@@ -144,11 +142,8 @@ class _Order:
             self._names = []
         elif names is not None or any(key.startswith("job:") for key in paused):
             there = [n for (n,) in turn.execute(self._sql["names"], (turn.queue, turn.queue))]
-            self._names = [
-                name
-                for name in there
-                if (names is None or name in names) and f"job:{name}" not in paused
-            ]
+            wanted = there if names is None else set(names).intersection(there)
+            self._names = [name for name in wanted if f"job:{name}" not in paused]
 
     def next_seqs(self, want: Want) -> list[int]:
         """What a claim hands out: one suspect, or up to `limit` others."""
@@ -165,20 +160,30 @@ class _Order:
         return bool(self._first(1, suspect=True))
 
     def _first(self, limit: int, *, suspect: bool) -> list[_Place]:
-        with ExitStack() as stack:
-            # The cursors step only as far as the merge asks.
-            cursors = [stack.enter_context(closing(lane)) for lane in self._lanes(suspect, limit)]
-            if len(cursors) == 1:
-                return cursors[0].fetchall()
-            return list(islice(merge(*cursors), limit))
+        turn, names = self._turn, self._names
+        if names is None:
+            ready: list[_Place] = turn.execute(
+                self._sql["ready"], (turn.queue, suspect, limit)
+            ).fetchall()
+            return ready
+        if suspect and not turn.execute(self._sql["ready"], (turn.queue, suspect, 1)).fetchall():
+            return []
+        each = max(_OF_A_LANE, -(-limit // max(1, len(names))))
+        return list(islice(merge(*[self._lane(name, suspect, each) for name in names]), limit))
 
-    def _lanes(self, suspect: bool, limit: int) -> Iterator[sqlite3.Cursor]:
-        turn = self._turn
-        if self._names is None:
-            yield turn.execute(self._sql["ready"], (turn.queue, suspect, limit))
-            return
-        for name in self._names:
-            yield turn.execute(self._sql["lane"], (turn.queue, name, suspect, limit))
+    def _lane(self, name: str, suspect: bool, each: int) -> Iterator[_Place]:
+        """One lane in its order, some at a time.
+
+        A cursor that is not read to its end would keep its statement from the other lanes, and
+        each would prepare one of its own.
+        """
+        lane, sql = (self._turn.queue, name, suspect), self._sql["lane"]
+        read = 0
+        while some := self._turn.execute(sql, (*lane, each, read)).fetchall():
+            yield from some
+            if len(some) < each:
+                return
+            read += each
 
 
 def _place_of(row: tuple[Any, ...]) -> _Place:

@@ -47,7 +47,7 @@ WHERE queue = ? AND state = 'pending' AND suspect = ? ORDER BY priority, run_at,
 -- name: lane
 SELECT priority, run_at, seq FROM main.jobmill_jobs INDEXED BY jobmill_jobs_lane
 WHERE queue = ? AND name = ? AND state = 'pending' AND suspect = ?
-ORDER BY priority, run_at, seq LIMIT ?
+ORDER BY priority, run_at, seq LIMIT ? OFFSET ?
 
 -- name: hand_out
 UPDATE main.jobmill_jobs

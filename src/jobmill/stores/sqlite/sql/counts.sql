@@ -16,15 +16,23 @@ WITH RECURSIVE head (name, suspect, priority, run_at) AS (
     SELECT * FROM (
         SELECT name, suspect, priority, run_at
         FROM main.jobmill_jobs INDEXED BY jobmill_jobs_ready
-        WHERE queue = :queue AND state = 'pending' ORDER BY suspect, priority, run_at LIMIT 1
+        WHERE queue = :queue AND state = 'pending' AND suspect = 0
+        ORDER BY priority, run_at LIMIT 1
+    )
+    UNION ALL
+    SELECT * FROM (
+        SELECT name, suspect, priority, run_at
+        FROM main.jobmill_jobs INDEXED BY jobmill_jobs_ready
+        WHERE queue = :queue AND state = 'pending' AND suspect = 1
+        ORDER BY priority, run_at LIMIT 1
     )
     UNION ALL
     SELECT jobs.name, jobs.suspect, jobs.priority, jobs.run_at
     FROM head JOIN main.jobmill_jobs AS jobs ON jobs.seq = (
         SELECT seq FROM main.jobmill_jobs INDEXED BY jobmill_jobs_ready
         WHERE queue = :queue AND state = 'pending'
-            AND (suspect, priority) > (head.suspect, head.priority)
-        ORDER BY suspect, priority, run_at LIMIT 1
+            AND suspect = head.suspect AND priority > head.priority
+        ORDER BY priority, run_at LIMIT 1
     )
 )
 SELECT name, min(run_at) FROM head HAVING count(*)
@@ -34,16 +42,23 @@ WITH RECURSIVE head (name, suspect, priority, run_at) AS (
     SELECT * FROM (
         SELECT name, suspect, priority, run_at
         FROM main.jobmill_jobs INDEXED BY jobmill_jobs_lane
-        WHERE queue = :queue AND name = :name AND state = 'pending'
-        ORDER BY suspect, priority, run_at LIMIT 1
+        WHERE queue = :queue AND name = :name AND state = 'pending' AND suspect = 0
+        ORDER BY priority, run_at LIMIT 1
+    )
+    UNION ALL
+    SELECT * FROM (
+        SELECT name, suspect, priority, run_at
+        FROM main.jobmill_jobs INDEXED BY jobmill_jobs_lane
+        WHERE queue = :queue AND name = :name AND state = 'pending' AND suspect = 1
+        ORDER BY priority, run_at LIMIT 1
     )
     UNION ALL
     SELECT jobs.name, jobs.suspect, jobs.priority, jobs.run_at
     FROM head JOIN main.jobmill_jobs AS jobs ON jobs.seq = (
         SELECT seq FROM main.jobmill_jobs INDEXED BY jobmill_jobs_lane
         WHERE queue = :queue AND name = :name AND state = 'pending'
-            AND (suspect, priority) > (head.suspect, head.priority)
-        ORDER BY suspect, priority, run_at LIMIT 1
+            AND suspect = head.suspect AND priority > head.priority
+        ORDER BY priority, run_at LIMIT 1
     )
 )
 SELECT name, min(run_at) FROM head HAVING count(*)
