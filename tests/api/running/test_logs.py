@@ -157,7 +157,7 @@ async def test_a_blocked_loop_says_which_job_blocks_it(records: Records) -> None
     free = threading.Event()
 
     def watch() -> None:
-        free.wait(20.0)
+        free.wait(60.0)
 
     async def block(ctx: JobContext[None]) -> None:
         watch()
