@@ -122,8 +122,8 @@ class Shifted:
 class Leashed:
     """The machine's clocks, which stand still before a lease runs out, until it is renewed.
 
-    So no lease lapses only because the machine has no time for who renews it. Where nobody does, the
-    clocks stand until the test's patience is over.
+    So no lease lapses only because the machine has no time for who renews it. Where nobody does,
+    the clocks stand until the test's patience is over.
     """
 
     def __init__(self) -> None:
