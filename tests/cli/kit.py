@@ -45,6 +45,8 @@ T = TypeVar("T")
 
 PATIENCE = 50.0
 """Seconds for what takes less than one on an idle machine."""
+LONG = {"APP_LEASE": "600"}
+"""Environment in which no lease of app.py lapses because a process was not given its turn."""
 PACKAGE = str(Path(jobmill.__file__).parent)
 COMMAND = (sys.executable, "-m", "jobmill")
 
@@ -52,7 +54,8 @@ APP = """\
 import os, signal, time
 from jobmill import Scheduler, create_queue, job
 
-queue = create_queue(os.environ.get("APP_STORE", "sqlite:///jobs.db"), lease=2.0)
+store = os.environ.get("APP_STORE", "sqlite:///jobs.db")
+queue = create_queue(store, lease=float(os.environ.get("APP_LEASE", "2")))
 scheduler = Scheduler(queue=queue, timezone="America/New_York")
 
 

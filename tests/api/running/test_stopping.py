@@ -547,7 +547,7 @@ async def hooked(ctx: JobContext[Any]) -> str:
     said("started")
     return "real"
 
-@define_job(name="soon")
+@define_job(name="soon", abort_grace=60.0)
 def soon(ctx: JobContext[Any]) -> str:
     said("started")
     started.set()
