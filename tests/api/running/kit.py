@@ -60,7 +60,8 @@ async def until(check: Callable[[], Any], seconds: float = PATIENCE) -> Any:
         if answer:
             return answer
         if late:
-            message = f"waited {seconds:g} s in vain for {inspect.getsource(check).strip()}"
+            what = inspect.getsource(check).strip() if inspect.isfunction(check) else repr(check)
+            message = f"waited {seconds:g} s in vain for {what}"
             raise AssertionError(message)
         await asyncio.sleep(0.005)
 
