@@ -11,7 +11,7 @@ from jobmill import StoreUnavailable
 
 INTERVAL = 0.005
 PATIENCE = 30.0
-"""Seconds for what takes far less than one, unless the machine has no time for it."""
+"""Seconds for what takes a moment on a machine that is not busy."""
 T = TypeVar("T")
 
 

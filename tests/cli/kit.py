@@ -355,12 +355,21 @@ def eventually(
         time.sleep(0.02)
 
 
+_HELD: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """A port of this machine on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of this machine on which nobody listens, and which is given to nobody else.
+
+    It is held to the end by a socket that does not listen: connections are refused, and a command
+    that is told to listen there shares it.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    _HELD.append(held)
+    port: int = held.getsockname()[1]
+    return port
 
 
 def alive(pid: int) -> bool:
