@@ -23,7 +23,8 @@ from jobmill.stores.memory import MemoryStore
 from jobmill.testing.loop import SimClock
 from jobmill.version import VERSION
 from tests.api.running.conftest import MakeQueue
-from tests.api.running.kit import PATIENCE, Flaky, define, ended, flaky, until
+from tests.api.running.kit import Flaky, define, ended, flaky, until
+from tests.waiting import PATIENCE
 
 
 async def roster_of(queue: Queue) -> Roster:
