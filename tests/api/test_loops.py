@@ -335,7 +335,7 @@ def run_script(script: str, *arguments: str) -> str:
     told = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "ignore::DeprecationWarning", "-c",
          textwrap.dedent(script), *arguments],
-        capture_output=True, check=False, text=True, timeout=40,
+        capture_output=True, check=False, text=True, timeout=100,
     )  # fmt: skip
     assert told.returncode == 0, told.stderr
     # That a callback was slow says something of the machine only.

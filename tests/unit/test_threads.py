@@ -192,5 +192,5 @@ def test_a_stuck_thread_does_not_keep_the_process_alive() -> None:
         "    ThreadExecutor().start(threading.Event().wait)\n"
         "asyncio.run(main())\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], timeout=20, check=False)
+    done = subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
     assert done.returncode == 0
