@@ -21,6 +21,12 @@ async def tell_losses(store: Store, lost: Sequence[Run], now: float) -> None:
     is none, nobody took the job over: the store was emptied, or put back. `now` is an instant of
     the clock by which leases were renewed.
     """
+    # The thread that renews and the loop that claims may both find them lost, at the same time.
+    lost = [run for run in lost if not run.missed]
+    if not lost:
+        return
+    for run in lost:
+        run.missed = True
     records = await store.get([run.claim.id for run in lost])
     gone = [
         run.claim.id

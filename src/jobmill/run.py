@@ -40,6 +40,8 @@ class Run:
     """Whether anything of the attempt has started; until then it is handed back at once."""
     cuttable: bool = False
     """Whether the attempt goes on, so that it may be cancelled."""
+    missed: bool = False
+    """Whether it was looked for its record, since its lease is lost."""
     abandoned: bool = False
     """Whether nobody waits any more for a thread of it to end."""
     dirty: bool = False

@@ -132,6 +132,6 @@ async def statuses(queue: Queue) -> dict[str, int]:
 
 async def runs(handle: JobHandle[Any]) -> None:
     """Return once the job runs."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await handle.info()).status != "processing":
             await asyncio.sleep(0)

@@ -24,7 +24,7 @@ async def test_stats_count_each_state(queue: Queue) -> None:
         await handle.cancel()
     worker = queue.process([echo, broken])
     for handle in ended:
-        await queue.wait_for_end(handle.id, 10)
+        await queue.wait_for_end(handle.id, 30)
     await queue.enqueue(send, Email("ann"))
     for _ in range(3):
         await queue.enqueue(echo, delay=HOUR)
@@ -74,7 +74,7 @@ async def test_a_running_job_tells_its_progress_and_its_worker(queue: Queue) -> 
 
     handle = await queue.enqueue(steps)
     worker = queue.process()
-    await handle.result(10)
+    await handle.result(30)
     info = await handle.info()
     assert (info.progress, info.progress_note) == (40, "almost half")
     (line,) = info.logs

@@ -239,7 +239,7 @@ async def test_the_lifespan_gives_the_state(make_queue: MakeQueue) -> None:
     await queue.enqueue(stateful)
     assert told == []
     queue.process()
-    assert await (await queue.enqueue(stateful)).result(10) == 1
+    assert await (await queue.enqueue(stateful)).result(30) == 1
     await queue.shutdown()
     assert told == [queue, "closed"]
 
@@ -250,4 +250,4 @@ async def test_the_middleware_of_a_queue_wraps_each_of_its_jobs(make_queue: Make
 
     queue = make_queue(middleware=twice)
     queue.process()
-    assert await (await queue.enqueue(echo.call(1))).result(10) == [1, "api.echo"]
+    assert await (await queue.enqueue(echo.call(1))).result(30) == [1, "api.echo"]

@@ -100,7 +100,7 @@ def test_the_python_of_a_page_runs(
         check=False,
         cwd=tmp_path,
         text=True,
-        timeout=50,
+        timeout=100,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
@@ -124,7 +124,7 @@ def test_a_block_that_prints_something_else_is_found(tmp_path: Path) -> None:
         check=False,
         cwd=tmp_path,
         text=True,
-        timeout=50,
+        timeout=100,
     )
     assert ran.returncode == 1
     assert "line 3 prints '1\\n', not '2\\n'" in ran.stderr

@@ -38,7 +38,7 @@ async def finished(queue: Queue, handle: Any, end: str) -> None:
 
 
 async def eventually_ended(queue: Queue, job_id: str) -> None:
-    await queue.wait_for_end(job_id, 10)
+    await queue.wait_for_end(job_id, 30)
 
 
 async def test_what_enqueue_gives_is_the_job_in_the_store(queue: Queue) -> None:
@@ -123,7 +123,7 @@ async def test_metadata_goes_with_the_job_to_its_handler(queue: Queue) -> None:
     given = {"from": "tests", "zero": "a\0b", "": "é"}
     handle = await queue.enqueue(meta, metadata=given)
     queue.process()
-    assert await handle.result(10) == given
+    assert await handle.result(30) == given
     assert (await handle.info()).metadata == given
 
 
@@ -163,10 +163,10 @@ async def test_the_same_job_id_again_is_the_same_job(queue: Queue) -> None:
 async def test_the_same_job_id_is_the_same_job_also_after_its_end(queue: Queue) -> None:
     first = await queue.enqueue(send, Email("ann"), job_id="mail:1")
     queue.process()
-    assert await first.result(10) == "ann"
+    assert await first.result(30) == "ann"
     again = await queue.enqueue(send, Email("ann"), job_id="mail:1")
     assert again.deduplicated
-    assert await again.result(10) == "ann"
+    assert await again.result(30) == "ann"
 
 
 @pytest.mark.parametrize("call", [send.call(Email("bob")), echo.call("ann")])

@@ -19,7 +19,7 @@ def output(name: str, tmp_path: Path, *arguments: str) -> str:
         check=False,
         cwd=tmp_path,
         text=True,
-        timeout=50,
+        timeout=100,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert not ran.stderr
@@ -88,7 +88,7 @@ def test_the_email_queue_fails_where_it_is_not_as_it_should_be(tmp_path: Path) -
         check=False,
         cwd=tmp_path,
         text=True,
-        timeout=50,
+        timeout=100,
     )
     assert ran.returncode == 1
     assert "is there already" in ran.stderr

@@ -32,7 +32,7 @@ def test_a_star_import_gives_exactly_this_list() -> None:
         capture_output=True,
         check=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
     assert {name for name in told.stdout.split() if not name.startswith("__")} == PUBLIC
 

@@ -85,7 +85,7 @@ def test_the_guards_catch_what_they_are_there_for(tmp_path: Path) -> None:
             "JOBMILL_TEST_STORES": "",
         },
         text=True,
-        timeout=50,
+        timeout=100,
     )
     told = re.findall(r"^(PASSED|FAILED|ERROR) .*::test_(\w+)", ran.stdout, re.MULTILINE)
     caught = {name for outcome, name in told if outcome != "PASSED"}

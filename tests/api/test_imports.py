@@ -38,7 +38,7 @@ def modules_after(statement: str) -> set[str]:
         capture_output=True,
         check=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
     return set(told.stdout.split())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import re
 import subprocess
 import sys
 import textwrap
@@ -154,14 +155,14 @@ async def test_calls_from_other_loops_are_passed_home(make_queue: MakeQueue) -> 
     async def elsewhere(n: int) -> Any:
         handle = await queue.enqueue(echo.call(n))
         assert (await handle.info()).payload == {"value": n}
-        return await handle.result(10)
+        return await handle.result(30)
 
     queue.process()
     results = await asyncio.gather(
         *(asyncio.to_thread(asyncio.run, elsewhere(n)) for n in range(4))
     )
     assert results == [0, 1, 2, 3]
-    assert await home.result(10) == "home"
+    assert await home.result(30) == "home"
     assert sum(map(len, watch.adds)) == 5
     await queue.shutdown(timeout=0)
 
@@ -176,7 +177,7 @@ def test_the_next_run_is_the_next_home(make_queue: MakeQueue) -> None:
         queue.process()
         info = await queue.get_job(job_id)
         assert info is not None
-        result = await (await queue.enqueue(echo.call(2))).result(10)
+        result = await (await queue.enqueue(echo.call(2))).result(30)
         await queue.shutdown()
         return info.payload["value"], result
 
@@ -199,12 +200,12 @@ def test_a_home_that_ends_with_a_call_under_way_tells_its_caller(make_queue: Mak
 
     with ThreadPoolExecutor() as threads:
         ended = threads.submit(asyncio.run, home())
-        assert at_home.wait(10)
+        assert at_home.wait(30)
         called = threads.submit(asyncio.run, queue.enqueue(echo, job_id="one"))
-        assert sent.wait(10)
-        ended.result(10)
+        assert sent.wait(30)
+        ended.result(30)
         with pytest.raises(StoreUnavailable) as told:
-            called.result(10)
+            called.result(30)
     assert told.value.job_ids == ("one",)
     watch.stuck = None
     asyncio.run(again(queue))
@@ -227,7 +228,7 @@ async def test_a_queue_closes_at_the_end_of_its_with(make_queue: MakeQueue) -> N
     async with make_queue() as queue:
         worker = queue.process()
         handle = await queue.enqueue(echo.call(1))
-        assert await handle.result(10) == 1
+        assert await handle.result(30) == 1
         with pytest.raises(RuntimeError):
             queue.process()
     assert queue._home._line is None
@@ -259,7 +260,7 @@ def test_enqueue_sync_is_safe_from_any_thread(make_queue: MakeQueue) -> None:
     start = threading.Barrier(8)
 
     def run(n: int) -> list[str]:
-        start.wait(10)
+        start.wait(30)
         return [queue.enqueue_sync(echo.call(f"{n}.{i}")).id for i in range(5)]
 
     with ThreadPoolExecutor(8) as threads:
@@ -275,7 +276,7 @@ async def test_enqueue_sync_works_beside_a_running_loop(make_queue: MakeQueue) -
     handles = await asyncio.gather(
         *(asyncio.to_thread(queue.enqueue_sync, call) for call in echoes(5))
     )
-    assert await asyncio.gather(*(each.result(10) for each in handles)) == list(range(5))
+    assert await asyncio.gather(*(each.result(30) for each in handles)) == list(range(5))
 
 
 async def test_closing_ends_the_thread_and_who_waits_in_it(make_queue: MakeQueue) -> None:
@@ -310,7 +311,7 @@ if child == 0:
     async def twice():
         await queue.enqueue(echo.call("child too"))
         queue.process()
-        await (await queue.enqueue(echo.call("worked"))).result(10)
+        await (await queue.enqueue(echo.call("worked"))).result(30)
         await queue.shutdown()
     asyncio.run(twice())
     os._exit(0)
@@ -327,14 +328,18 @@ print(*asyncio.run(look()), sep=", ")
 """
 
 
+SLOW = re.compile(r"^Executing .* took [\d.]+ seconds\n", re.MULTILINE)
+
+
 def run_script(script: str, *arguments: str) -> str:
     told = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "ignore::DeprecationWarning", "-c",
          textwrap.dedent(script), *arguments],
-        capture_output=True, check=False, text=True, timeout=40,
+        capture_output=True, check=False, text=True, timeout=100,
     )  # fmt: skip
     assert told.returncode == 0, told.stderr
-    assert told.stderr == ""
+    # That a callback was slow says something of the machine only.
+    assert SLOW.sub("", told.stderr) == ""
     return told.stdout.strip()
 
 

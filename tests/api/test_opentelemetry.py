@@ -96,7 +96,7 @@ def links(span: ReadableSpan) -> list[tuple[int, int]]:
 
 
 async def over(queue: Queue, job_id: str) -> JobInfo:
-    answer = await queue.wait_for_end(job_id, 15.0)
+    answer = await queue.wait_for_end(job_id, 30)
     assert answer is not None
     return answer[0]
 

@@ -80,7 +80,7 @@ async def test_what_is_taken_comes_back_exactly(make_queue: MakeQueue, name: str
     stored = (await handle.info()).payload["value"]
     assert repr(stored) == repr(value) or stored == value == EXACT[name]
     queue.process()
-    result = await handle.result(10)
+    result = await handle.result(30)
     assert type(result) is type(value)
     assert result == value
     assert repr(result) == repr(value) or isinstance(value, dict)
@@ -138,4 +138,4 @@ async def test_the_handler_gets_the_type_that_it_names(working: Queue) -> None:
         return ctx.payload
 
     emails = [Email("ann"), Email("bob", "\0")]
-    assert await (await working.enqueue(typed, emails)).result(10) == emails
+    assert await (await working.enqueue(typed, emails)).result(30) == emails

@@ -49,7 +49,7 @@ def value(samples: Samples, name: str, **labels: str) -> float | None:
 async def run(queue: Queue, *payloads: str) -> None:
     for payload in payloads:
         handle = await queue.enqueue(mixed, payload)
-        await queue.wait_for_end(handle.id, 15.0)
+        await queue.wait_for_end(handle.id, 30)
 
 
 async def test_the_figures_are_told(working: Queue) -> None:

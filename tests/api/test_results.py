@@ -27,7 +27,7 @@ from tests.api.conftest import MakeQueue
 from tests.api.jobs import HOUR, Email, broken, data, echo, hold, reply, runs, watched
 from tests.waiting import eventually
 
-SOON = 10
+SOON = 30
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ async def running(queue: Queue) -> JobHandle[None]:
 
 
 async def ended(queue: Queue, handle: Any) -> str:
-    waited = await queue.wait_for_end(handle.id, 10)
+    waited = await queue.wait_for_end(handle.id, 30)
     assert waited is not None
     return str(waited[0].status)
 
@@ -79,7 +79,7 @@ async def test_retry_starts_over_and_keeps_the_errors(queue: Queue) -> None:
 async def test_retry_is_for_each_end_and_for_nothing_else(queue: Queue) -> None:
     done = await queue.enqueue(echo)
     queue.process()
-    await done.result(10)
+    await done.result(30)
     await queue.pause()
     waits = await queue.enqueue(echo)
     later = await queue.enqueue(echo, delay=HOUR)
@@ -95,7 +95,7 @@ async def test_run_now_makes_a_delayed_job_due(queue: Queue) -> None:
     assert (await handle.info()).status == "pending"
     assert not await queue.run_now(handle.id)
     queue.process()
-    assert await handle.result(10) == 1
+    assert await handle.result(30) == 1
 
 
 async def test_delete_removes_what_does_not_run(queue: Queue) -> None:
@@ -213,7 +213,7 @@ async def test_a_paused_queue_is_paused_for_every_queue_object(make_queue: MakeQ
     await there.resume()
     await there.resume()
     assert not await here.is_paused()
-    assert await handle.result(10) == 1
+    assert await handle.result(30) == 1
 
 
 async def test_a_paused_job_leaves_the_others(queue: Queue) -> None:
@@ -223,11 +223,11 @@ async def test_a_paused_job_leaves_the_others(queue: Queue) -> None:
     assert not await queue.is_paused()
     queue.process()
     mail = await queue.enqueue(send, Email("ann"))
-    assert await (await queue.enqueue(echo.call(1))).result(10) == 1
+    assert await (await queue.enqueue(echo.call(1))).result(30) == 1
     assert (await mail.info()).status == "pending"
     await queue.resume(job_name="api.send")
     assert not await queue.is_paused("api.send")
-    assert await mail.result(10) == "ann"
+    assert await mail.result(30) == "ann"
 
 
 async def test_a_pause_of_the_queue_and_one_of_a_job_are_two(queue: Queue) -> None:

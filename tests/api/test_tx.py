@@ -51,7 +51,7 @@ async def test_the_job_is_there_when_the_transaction_commits(
     info = await handle.info()
     assert (info.status, info.priority, info.payload) == ("pending", 2, {"value": 1})
     queue.process()
-    assert await handle.result(10) == 1
+    assert await handle.result(30) == 1
     assert orders(connection) == 1
 
 

@@ -78,7 +78,7 @@ def test_process_without_a_loop_leaves_the_queue_as_it_was() -> None:
     async def main() -> int:
         async with queue:
             queue.process()
-            return await (await queue.enqueue(add.call(1, 2))).result(timeout=15)
+            return await (await queue.enqueue(add.call(1, 2))).result(timeout=30)
 
     assert asyncio.run(main()) == 3
 
@@ -91,7 +91,7 @@ async def test_the_loop_of_the_worker_is_the_home() -> None:
 
     def view(n: int) -> None:
         async def main() -> int:
-            return await (await queue.enqueue(add.call(n, n))).result(timeout=15)
+            return await (await queue.enqueue(add.call(n, n))).result(timeout=30)
 
         results.append(asyncio.run(main()))
 
@@ -122,7 +122,7 @@ async def test_what_a_run_says_is_bounded() -> None:
     async with InMemoryQueue() as queue:
         queue.process()
         handle = await queue.enqueue(shout)
-        await handle.result(timeout=15)
+        await handle.result(timeout=30)
         info = await handle.info()
     (line,) = info.logs
     assert len(line["message"]) == 10_000

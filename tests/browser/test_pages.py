@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Page, Route, expect
 
 from jobmill import InMemoryQueue, Queue, StoreUnavailable
 from jobmill.dashboard.users import hash_password
@@ -45,8 +46,14 @@ def test_without_scripts_pages_are_read_searched_and_acted_on(
     expect(page.locator("main")).to_contain_text("No job is like that")
 
 
+def hears_keys(page: Page) -> None:
+    """Return when the script of the page has run, which is after the page is shown."""
+    expect(page.locator("[data-live]")).to_have_attribute("data-how", re.compile("."))
+
+
 def test_keys_lead_everywhere(win: Window, memory_shop: Shop) -> None:
     page = win.open("/")
+    hears_keys(page)
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
@@ -54,23 +61,27 @@ def test_keys_lead_everywhere(win: Window, memory_shop: Shop) -> None:
     page.keyboard.press("g")
     page.keyboard.press("b")
     expect(page.locator("h1")).to_have_text("Jobs")
+    hears_keys(page)
     page.keyboard.press("/")
     expect(page.locator("#search")).to_be_focused()
     page.keyboard.type("job:import_products")
     page.keyboard.press("Enter")
     expect(page.locator("tbody tr")).to_have_count(6)
+    hears_keys(page)
     for key in ("j", "j", "k", "x"):
         page.keyboard.press(key)
     expect(page.locator("[data-picked]")).to_have_text("1 selected:")
     expect(page.locator("tbody tr").first.locator("[data-pick]")).to_be_checked()
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_have_text("import_products")
+    hears_keys(page)
     page.keyboard.press("t")
     expect(page.locator("html")).to_have_attribute("data-theme", "light")
     page.keyboard.press("t")
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.reload()
+    hears_keys(page)
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
     page.keyboard.press("p")
     expect(page.locator("[data-live]")).to_have_attribute("data-how", "paused")

@@ -45,6 +45,8 @@ T = TypeVar("T")
 
 PATIENCE = 50.0
 """Seconds for what takes less than one on an idle machine."""
+LONG = {"APP_LEASE": "600"}
+"""Environment in which no lease of app.py lapses because a process was not given its turn."""
 PACKAGE = str(Path(jobmill.__file__).parent)
 COMMAND = (sys.executable, "-m", "jobmill")
 
@@ -52,7 +54,8 @@ APP = """\
 import os, signal, time
 from jobmill import Scheduler, create_queue, job
 
-queue = create_queue(os.environ.get("APP_STORE", "sqlite:///jobs.db"), lease=2.0)
+store = os.environ.get("APP_STORE", "sqlite:///jobs.db")
+queue = create_queue(store, lease=float(os.environ.get("APP_LEASE", "2")))
 scheduler = Scheduler(queue=queue, timezone="America/New_York")
 
 
@@ -352,12 +355,21 @@ def eventually(
         time.sleep(0.02)
 
 
+_HELD: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """A port of this machine on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of this machine on which nobody listens, and which is given to nobody else.
+
+    It is held to the end by a socket that does not listen: connections are refused, and a command
+    that is told to listen there shares it.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    _HELD.append(held)
+    port: int = held.getsockname()[1]
+    return port
 
 
 def alive(pid: int) -> bool:

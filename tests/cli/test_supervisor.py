@@ -14,7 +14,7 @@ import pytest
 from jobmill import Monitor, Queue, job
 from jobmill.registry import isolated
 from jobmill.stores.redis.provision import running
-from tests.cli.kit import APP, Cli, Started, alive, ask, enqueue, eventually, held, status
+from tests.cli.kit import APP, LONG, Cli, Started, alive, ask, enqueue, eventually, held, status
 from tests.conftest import SOAK
 from tests.faults.places import postgres_url
 from tests.servers import need_a_server, own_postgres
@@ -33,8 +33,11 @@ queue = create_queue(store, lease=20.0)
 @job(name="work")
 def work(n: int) -> int:
     time.sleep(0.002)
+    while not os.path.exists("go"):
+        time.sleep(0.01)
     return n
 """
+"""Its jobs wait until there is a file, go, beside it."""
 STORES = ("sqlite", "redis", "postgresql") if SOAK else ("sqlite",)
 """A supervisor knows no store, so that one will do; in soak it is tried on each."""
 
@@ -87,6 +90,7 @@ def fill(cli: Cli, count: int, *, keep: float = 86_400.0) -> None:
 @pytest.mark.timeout(600 if SOAK else 180)
 def test_a_rolling_restart_under_load_loses_nothing_and_spends_no_attempt(loaded: Cli) -> None:
     cli, count = loaded, 20_000 if SOAK else 2_000
+    go = cli.folder / "go"
     fill(cli, count)
     worker = cli.start("worker", "load.py", "--processes", "2", "--concurrency", "2")
     seen = two(worker)
@@ -103,6 +107,8 @@ def test_a_rolling_restart_under_load_loses_nothing_and_spends_no_attempt(loaded
     while left() > count // 10:
         before = replaced()
         worker.send(signal.SIGHUP)
+        # The first time there is work for sure, however late this comes.
+        go.touch()
         eventually(partial(_more_than, replaced, before + 1), "a round of replacing", worker)
         rounds += 1
         seen += [each for each in two(worker, *seen) if each not in seen]
@@ -173,7 +179,8 @@ def _has_ended(cli: Cli, job_id: str) -> bool:
 
 def test_a_stop_is_passed_on_and_the_second_hands_back(cli: Cli) -> None:
     jobs = [enqueue(cli, "hold") for _ in range(2)]
-    worker = cli.start("worker", "app.py", "--processes", "2", "--shutdown-timeout", "600")
+    words = ("--processes", "2", "--shutdown-timeout", "600")
+    worker = cli.start("worker", "app.py", *words, env=LONG)
     held(cli, worker, 2)
     processes = two(worker)
     worker.send(signal.SIGTERM)
@@ -187,7 +194,7 @@ def test_a_stop_is_passed_on_and_the_second_hands_back(cli: Cli) -> None:
 def test_systemd_may_tell_every_process_to_stop_at_once(cli: Cli) -> None:
     """As it does without KillMode=mixed: that is one stop, and not two."""
     job = enqueue(cli, "hold")
-    worker = cli.start("worker", "app.py", "--processes", "2")
+    worker = cli.start("worker", "app.py", "--processes", "2", env=LONG)
     held(cli, worker)
     for each in two(worker):
         os.kill(each, signal.SIGTERM)
@@ -216,7 +223,7 @@ def test_a_stop_in_start_up_ends_all(cli: Cli) -> None:
 
 def test_its_processes_do_not_outlive_it(cli: Cli) -> None:
     job = enqueue(cli, "hold")
-    worker = cli.start("worker", "app.py", "--processes", "2")
+    worker = cli.start("worker", "app.py", "--processes", "2", env=LONG)
     held(cli, worker)
     processes = two(worker)
     worker.send(signal.SIGKILL)
@@ -265,6 +272,7 @@ def test_a_process_past_its_jobs_is_replaced(cli: Cli) -> None:
 def test_recycled_processes_leave_nothing_behind(loaded: Cli) -> None:
     """In soak 100,000 jobs: each done once, no record left, and a supervisor as it was."""
     cli = loaded
+    (cli.folder / "go").touch()
     waves, size, each = (10, 10_000, 2_500) if SOAK else (1, 1_000, 200)
     since = ask(cli, lambda queue: queue.ask(lambda store: store.counts())).now
     words = ("--processes", "2", "--concurrency", "2", "--max-jobs", str(each))

@@ -123,6 +123,6 @@ def test_it_is_mounted_beside_django(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{tmp_path}"},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=100,
     )
     assert done.returncode == 0, done.stderr

@@ -80,7 +80,7 @@ async def test_waiting_ends_when_another_thread_aborts() -> None:
     await asyncio.sleep(0)
     thread = threading.Thread(target=signal.abort, args=("shutdown",))
     thread.start()
-    await asyncio.wait_for(asyncio.gather(*waiters), 10)
+    await asyncio.wait_for(asyncio.gather(*waiters), 30)
     thread.join()
     await signal.wait()
 
@@ -114,7 +114,7 @@ def test_of_many_threads_one_reason_wins() -> None:
         barrier = threading.Barrier(4)
 
         def abort(reason: AbortReason) -> None:
-            barrier.wait(10)  # noqa: B023 - joined before the next round
+            barrier.wait(30)  # noqa: B023 - joined before the next round
             if signal.abort(reason):  # noqa: B023
                 won.append(reason)  # noqa: B023
 

@@ -161,5 +161,5 @@ async def test_it_works_on_a_real_loop() -> None:
     done = asyncio.Event()
     began = loop.time()
     deadlines.add(began + 0.02, done.set)
-    await asyncio.wait_for(done.wait(), 5)
+    await asyncio.wait_for(done.wait(), 30)
     assert loop.time() - began >= 0.019

@@ -236,5 +236,5 @@ async def test_make_context_gives_what_a_handler_takes() -> None:
 
 def test_the_kit_loads_no_test_framework() -> None:
     code = "import sys, jobmill.testing; print({'hypothesis', 'pytest'} & sys.modules.keys())"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=30)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
     assert ran.stdout.strip() == b"set()"

@@ -68,7 +68,7 @@ async def connect(proxy: Proxy) -> Stream:
 
 async def ask(stream: Stream, line: bytes) -> bytes:
     stream[1].write(line)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return await stream[0].readline()
 
 
@@ -83,7 +83,7 @@ async def is_mute(stream: Stream, line: bytes) -> bool:
 
 async def is_reset(stream: Stream) -> bool:
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await stream[0].read()
     except ConnectionResetError:
         return True
@@ -133,7 +133,7 @@ async def test_what_is_swallowed_never_comes(proxy: Proxy, echo: Echo) -> None:
 async def test_replies_alone_may_be_swallowed(proxy: Proxy, echo: Echo) -> None:
     proxy.swallow("to_client")
     assert await is_mute(await connect(proxy), b"one\n")
-    assert echo.heard == [b"one\n"]
+    await eventually(lambda: echo.heard == [b"one\n"])
 
 
 async def test_a_forgotten_connection_stays_mute_and_new_ones_pass(proxy: Proxy) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 import time
 from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
+
+import pytest
 
 from jobmill import JobHooks, JobInfo, JobOptions, define_job
 from jobmill.clock import SystemClock
@@ -15,10 +18,8 @@ from jobmill.errors import SchemaMismatch, StoreUnavailable
 from jobmill.handle import JobHandle
 from jobmill.job import JobDefinition
 from jobmill.queue import Queue
-from jobmill.store import Record, Store
-
-PATIENCE = 15.0
-"""Seconds until a test gives up waiting."""
+from jobmill.store import Lease, Record, Store
+from tests.waiting import PATIENCE
 
 _numbers = count(1)
 
@@ -51,13 +52,16 @@ async def until(check: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     """Wait until the check holds, and give what it gave."""
     end = time.monotonic() + seconds
     while True:
+        # It is looked at once more after the end: this process may have stood still.
+        late = time.monotonic() > end
         answer = check()
         if inspect.isawaitable(answer):
             answer = await answer
         if answer:
             return answer
-        if time.monotonic() > end:
-            message = f"waited {seconds:g} s in vain for {inspect.getsource(check).strip()}"
+        if late:
+            what = inspect.getsource(check).strip() if inspect.isfunction(check) else repr(check)
+            message = f"waited {seconds:g} s in vain for {what}"
             raise AssertionError(message)
         await asyncio.sleep(0.005)
 
@@ -114,6 +118,53 @@ class Shifted:
 
     def boot(self) -> float:
         return self._clock.boot() + self.by
+
+
+class Leashed:
+    """The machine's clocks, which stand still before a lease runs out, until it is renewed.
+
+    So no lease lapses only because the machine has no time for who renews it. Where nobody does,
+    the clocks stand until the test's patience is over.
+    """
+
+    def __init__(self) -> None:
+        self._clock = SystemClock()
+        self._lock = threading.Lock()
+        self._seen = self._clock.boot()
+        self._gone = 0.0
+        self._until = float("inf")
+        self._wall = self._clock.wall()
+
+    @property
+    def leashed(self) -> bool:
+        """Whether a lease was renewed, so that from now on none lapses."""
+        return self._until < float("inf")
+
+    def watch(self, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Stand still before a lease of the queue runs out, once one was renewed."""
+        kind = type(queue.store)
+        renew = kind.renew
+
+        async def renewed(store: Any, leases: Sequence[Lease], *args: Any, **options: Any) -> Any:
+            beats = await renew(store, leases, *args, **options)
+            if leases:
+                with self._lock:
+                    # A renewal comes every third of a lease.
+                    self._until = self._gone + 0.8 * queue.lease
+            return beats
+
+        monkeypatch.setattr(kind, "renew", renewed)
+
+    def boot(self) -> float:
+        with self._lock:
+            now = self._clock.boot()
+            ahead = self._gone + now - self._seen
+            self._seen = now
+            self._gone = max(self._gone, min(ahead, self._until))
+            return self._gone
+
+    def wall(self) -> float:
+        return self._wall + self.boot()
 
 
 class Faults:

@@ -21,7 +21,6 @@ async def test_a_timeout_aborts_first_and_cancels_after_the_grace(queue: Queue) 
     seen: list[tuple[str, float]] = []
 
     async def handler(ctx: JobContext[Any]) -> None:
-        began = time.monotonic()
         await ctx.signal.wait()
         seen.append((str(ctx.signal.reason), time.monotonic() - began))
         try:
@@ -32,6 +31,8 @@ async def test_a_timeout_aborts_first_and_cancels_after_the_grace(queue: Queue) 
 
     job = define(handler, timeout=0.1, abort_grace=0.2, retries=0)
     queue.process()
+    # Before the attempt, whose time has begun when its handler looks at a clock.
+    began = time.monotonic()
     info = await ended(queue, await queue.enqueue(job))
     assert info.status == "failed"
     assert info.error is not None
@@ -93,7 +94,7 @@ async def test_a_timeout_is_retried_as_any_error(queue: Queue) -> None:
     job = define(handler, timeout=0.2, retries=1)
     queue.process()
     handle = await queue.enqueue(job)
-    assert await handle.result(15) == 2
+    assert await handle.result(30) == 2
     assert [error.type for error in (await handle.info()).errors] == ["JobTimeout"]
 
 
@@ -119,6 +120,10 @@ async def test_no_retries_means_one_attempt(queue: Queue) -> None:
     assert (info.status, info.attempts) == ("failed", 1)
 
 
+CLOCK = 0.001
+"""Seconds that an instant may be off for the digits that a store keeps."""
+
+
 async def _fails_thrice(make_queue: Any, options: dict[str, Any], delays: list[float]) -> None:
     clock = Shifted()
     queue: Queue = make_queue(clock=clock)
@@ -134,7 +139,8 @@ async def _fails_thrice(make_queue: Any, options: dict[str, Any], delays: list[f
     for n, delay in enumerate(delays, 1):
         await reached(queue, handle, "delayed", attempts=n)
         record = await record_of(queue, handle.id)
-        assert 0 <= record.run_at - failed[-1] - delay < 2
+        # It failed between its last look at the clock and this one.
+        assert failed[-1] <= record.run_at - delay <= clock.wall() + CLOCK
         clock.by += delay + 3
     info = await ended(queue, handle)
     assert (info.status, info.attempts) == ("failed", 4)
@@ -215,7 +221,7 @@ async def test_retry_is_a_failed_attempt_with_its_own_delay(queue: Queue) -> Non
     job = define(handler, retries=1, retry_delay=1000, fail_on=(Exception,))
     queue.process()
     handle = await queue.enqueue(job)
-    assert await handle.result(15) == "done"
+    assert await handle.result(30) == "done"
     info = await handle.info()
     assert info.attempts == 2
     assert [(error.type, error.message) for error in info.errors] == [
@@ -247,7 +253,7 @@ async def test_a_snooze_spends_no_attempt(queue: Queue, delay: Any) -> None:
 
     queue.process()
     handle = await queue.enqueue(define(handler, retries=0))
-    assert await handle.result(15) == "done"
+    assert await handle.result(30) == "done"
     assert runs == [1, 1, 1, 1]
     info = await handle.info()
     assert (info.attempts, info.errors) == (1, [])
@@ -301,7 +307,7 @@ async def test_odd_exits_are_failed_attempts(queue: Queue, what: BaseException, 
     assert info.error is not None
     assert info.error.type == type(what).__name__
     probe = define(_probe)
-    assert await (await queue.enqueue(probe)).result(15) == "alive"
+    assert await (await queue.enqueue(probe)).result(30) == "alive"
 
 
 async def _probe(ctx: JobContext[Any]) -> str:
@@ -334,7 +340,7 @@ async def test_a_result_that_is_too_large_fails_without_retry(queue: Queue) -> N
     job = define(handler, retries=3)
     queue.process()
     fits = await queue.enqueue(job, (1 << 20) - 2)
-    assert len(await fits.result(15)) == (1 << 20) - 2
+    assert len(await fits.result(30)) == (1 << 20) - 2
     info = await ended(queue, await queue.enqueue(job, (1 << 20) - 1))
     assert (info.status, info.attempts) == ("failed", 1)
     assert info.error is not None
@@ -390,8 +396,8 @@ async def test_a_def_runs_in_a_thread_and_an_async_def_on_the_loop(queue: Queue)
     queue.process()
     for executor in ("auto", "thread"):
         job = define(in_thread, executor=executor)
-        assert await (await queue.enqueue(job)).result(15) is False
-    assert await (await queue.enqueue(define(on_loop))).result(15) is True
+        assert await (await queue.enqueue(job)).result(30) is False
+    assert await (await queue.enqueue(define(on_loop))).result(30) is True
 
 
 async def test_lower_priority_numbers_run_first_then_the_longest_due(make_queue: Any) -> None:

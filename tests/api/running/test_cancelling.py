@@ -72,7 +72,7 @@ async def test_a_cancelled_job_never_runs_again_also_when_it_fails_at_that_momen
     assert info.status == "cancelled"
     assert info.error is not None
     assert info.error.message == "stop it"
-    assert await (await queue.enqueue(define(_probe))).result(15) == "alive"
+    assert await (await queue.enqueue(define(_probe))).result(30) == "alive"
     assert runs == [1]
 
 
@@ -103,7 +103,7 @@ async def test_a_pending_job_that_is_cancelled_never_runs(queue: Queue) -> None:
     for handle in handles:
         assert await handle.cancel("no")
     queue.process()
-    assert await (await queue.enqueue(define(_probe))).result(15) == "alive"
+    assert await (await queue.enqueue(define(_probe))).result(30) == "alive"
     for handle in handles:
         assert (await handle.info()).status == "cancelled"
     assert runs == []

@@ -7,7 +7,7 @@ import contextlib
 import contextvars
 import threading
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +16,8 @@ from jobmill import JobContext, current_context, job
 from jobmill.queue import Queue
 from tests.api.running.kit import define, ended, flaky, fresh, reached, record_of, until
 
+CLOCK = timedelta(milliseconds=10)
+"""By how much the store's clock may differ from this process's."""
 var: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="unset")
 
 
@@ -31,6 +33,7 @@ async def test_the_fields_of_a_context(queue: Queue) -> None:
     before = datetime.now(UTC)
     queue.process()
     handle = await queue.enqueue(some, {"to": "a"}, metadata={"who": "me"}, max_attempts=2)
+    after = datetime.now(UTC)
     await ended(queue, handle)
     first, second = seen
     for n, ctx in enumerate((first, second), 1):
@@ -42,7 +45,7 @@ async def test_the_fields_of_a_context(queue: Queue) -> None:
         assert ctx.state is None
         assert not ctx.signal.aborted
         assert ctx.enqueued_at.tzinfo is not None
-        assert abs((ctx.enqueued_at - before).total_seconds()) < 5
+        assert before - CLOCK <= ctx.enqueued_at <= after + CLOCK
         assert ctx.enqueued_at <= ctx.started_at
     assert first.started_at < second.started_at
 
@@ -59,7 +62,7 @@ async def test_a_job_may_enqueue_another(queue: Queue) -> None:
 
     queue.process()
     handle = await queue.enqueue(define(parent))
-    child_id = await handle.result(15)
+    child_id = await handle.result(30)
     assert (await ended(queue, child_id)).result == f"child of {handle.id}"
 
 
@@ -80,7 +83,7 @@ async def test_the_state_is_what_the_lifespan_gave(make_queue: Any) -> None:
 
     queue: Queue = make_queue(lifespan=lifespan)
     queue.process()
-    assert await (await queue.enqueue(define(handler))).result(15) == {"pool": "open"}
+    assert await (await queue.enqueue(define(handler))).result(30) == {"pool": "open"}
     await queue.shutdown()
     assert log == ["in default", "run", "out"]
 
@@ -100,8 +103,8 @@ async def test_the_current_context_is_that_of_the_job(queue: Queue) -> None:
 
     queue.process()
     first, second = await queue.enqueue(on_loop), await queue.enqueue(in_thread)
-    assert await first.result(15) == [first.id, first.id]
-    assert await second.result(15) == [second.id, "False"]
+    assert await first.result(30) == [first.id, first.id]
+    assert await second.result(30) == [second.id, "False"]
     (line,) = (await second.info()).logs
     assert (line["message"], line["fields"]) == ("from a thread", {"n": 1})
 
@@ -123,7 +126,7 @@ async def test_each_run_has_fresh_context_variables(queue: Queue, where: str) ->
     queue.process()
     some = define(on_loop if where == "loop" else in_thread)
     for _ in range(2):
-        assert await (await queue.enqueue(some)).result(15) == "unset"
+        assert await (await queue.enqueue(some)).result(30) == "unset"
 
 
 async def test_progress_is_stored_at_most_once_a_second_and_at_the_end(make_queue: Any) -> None:
@@ -151,10 +154,11 @@ async def test_progress_is_stored_at_most_once_a_second_and_at_the_end(make_queu
     await until(stored)
     info = await handle.info()
     assert (info.progress_note, [line["message"] for line in info.logs]) == ("step 49", ["half"])
+    # By now: the next may come a second later, however long what is left takes.
+    assert len(noted()) == 1
     go_on.set()
     info = await ended(queue, handle)
     assert (info.progress, info.progress_note) == (99, "nearly")
-    assert len(noted()) == 1
     assert [line["message"] for line in info.logs] == ["half"]
     await queue.shutdown()
 

@@ -150,7 +150,7 @@ async def test_a_hook_that_fails_changes_nothing_and_is_logged_and_counted(
     worker = queue.process()
     handle = await queue.enqueue(define(handler, hooks=hooks, retries=1))
     with caplog.at_level(logging.ERROR, "jobmill.worker"):
-        assert await handle.result(15) == "done"
+        assert await handle.result(30) == "done"
     info = await handle.info()
     assert [error.message for error in info.errors] == ["handler"]
     assert _faults(worker) == {
@@ -192,7 +192,7 @@ async def test_a_before_run_that_raises_fails_the_attempt(queue: Queue, sync: bo
     )
     queue.process()
     handle = await queue.enqueue(define(handler, hooks=hooks, retries=1))
-    assert await handle.result(15) == 2
+    assert await handle.result(30) == 2
     assert log == ["on_error ValueError", "on_finally", "handler", "on_finally"]
 
 
@@ -230,7 +230,7 @@ async def test_hooks_are_bounded(queue: Queue, sync: bool, monkeypatch: pytest.M
 
     hooks = JobHooks(after_run=hook, on_progress=hook, on_finally=hook)
     worker = queue.process()
-    assert await (await queue.enqueue(define(handler, hooks=hooks))).result(15) == "done"
+    assert await (await queue.enqueue(define(handler, hooks=hooks))).result(30) == "done"
     assert _faults(worker) == {"on_progress": 1, "after_run": 1, "on_finally": 1}
     info = await ended(
         queue, await queue.enqueue(define(handler, hooks=JobHooks(before_run=hook), retries=0))

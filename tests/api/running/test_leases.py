@@ -16,6 +16,7 @@ from jobmill.run import Run
 from jobmill.states import Claim, after_stop
 from jobmill.store import Want
 from tests.api.running.kit import (
+    Leashed,
     Shifted,
     define,
     ended,
@@ -25,6 +26,7 @@ from tests.api.running.kit import (
     record_of,
     until,
 )
+from tests.waiting import eventually_sync
 
 
 async def die_with(queue: Queue, count: int = 1) -> tuple[Claim, ...]:
@@ -172,28 +174,35 @@ async def test_at_most_once_fails_at_the_first_lapse(queue: Queue) -> None:
 
 @pytest.mark.blocks_loop
 async def test_a_handler_that_blocks_the_loop_keeps_its_job(
-    make_queue: Any, caplog: pytest.LogCaptureFixture
+    make_queue: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # So long that a busy machine comes to renew it: it may be late by two thirds of it.
-    queue: Queue = make_queue(lease=1.0)
+    clock = Leashed()
+    queue: Queue = make_queue(lease=0.5, clock=clock)
+    clock.watch(queue, monkeypatch)
     runs: list[int] = []
-    rival = Rival(queue)
+    rivals: list[Rival] = []
 
     async def blocking(ctx: JobContext[Any]) -> None:
         runs.append(1)
-        time.sleep(4.0)  # noqa: ASYNC251  the fault
+        eventually_sync(lambda: clock.leashed)
+        rivals.append(Rival(queue))
+        end = clock.boot() + 4 * queue.lease
+        eventually_sync(lambda: clock.boot() >= end)
 
     job = define(blocking, name=fresh("blocking"))
     queue.process()
-    handle = await queue.enqueue(job)
-    info = await ended(queue, handle)
-    rival.end()
+    try:
+        info = await ended(queue, await queue.enqueue(job))
+    finally:
+        for each in rivals:
+            await asyncio.to_thread(each.end)
+    (rival,) = rivals
     assert (info.status, info.lapses, runs, rival.taken) == ("completed", 0, [1], [])
     assert rival.asked > 10
     warned = [each.getMessage() for each in caplog.records if "blocked the event loop" in each.msg]
     assert len(warned) == 1
     assert job.name in warned[0]
-    assert "time.sleep(4.0)" in warned[0]
+    assert "eventually_sync(lambda" in warned[0]
 
 
 class Rival:
@@ -221,21 +230,23 @@ class Rival:
         self._thread.join()
 
 
-async def test_a_job_of_ten_leases_runs_once(make_queue: Any) -> None:
-    queue: Queue = make_queue(lease=0.5)
-    rival: Queue = make_queue(lease=0.5)
+async def test_a_job_of_ten_leases_runs_once(
+    make_queue: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Leashed()
+    queue: Queue = make_queue(lease=0.3, clock=clock)
+    rival: Queue = make_queue(lease=0.3, clock=clock)
+    clock.watch(queue, monkeypatch)
     runs: list[int] = []
-    clock = time.monotonic
 
     async def handler(ctx: JobContext[Any]) -> None:
         runs.append(1)
-        end = clock() + 5.0
-        while clock() < end:
-            await asyncio.sleep(0.01)
+        end = clock.boot() + 10 * queue.lease
+        await until(lambda: clock.boot() >= end, 100)
 
     queue.process()
     handle = await queue.enqueue(define(handler))
-    await until(lambda: runs)
+    await until(lambda: runs and clock.leashed)
     rival.process()
     info = await ended(queue, handle)
     assert (info.status, info.lapses, runs) == ("completed", 0, [1])
@@ -260,6 +271,8 @@ async def test_the_renewer_gives_up_a_loop_that_is_stuck(
     # A loop that never answers.
     renewer._answer = lambda: None  # type: ignore[method-assign]
     await renewer.start(threads=True)
+    # Nobody asks for it before, so that it does not lapse for want of a turn.
+    await until(lambda: "leases are given up" in caplog.text)
 
     async def lapsed() -> bool:
         other = Want(worker="other", token=fresh("token"), limit=0, lease=30)
@@ -268,7 +281,6 @@ async def test_the_renewer_gives_up_a_loop_that_is_stuck(
     await until(lapsed)
     await renewer.stop()
     await store.close()
-    assert "leases are given up" in caplog.text
     assert (await record_of(queue, handle.id)).worker == "other"
 
 

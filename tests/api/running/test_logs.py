@@ -157,7 +157,7 @@ async def test_a_blocked_loop_says_which_job_blocks_it(records: Records) -> None
     free = threading.Event()
 
     def watch() -> None:
-        free.wait(20.0)
+        free.wait(60.0)
 
     async def block(ctx: JobContext[None]) -> None:
         watch()
@@ -214,7 +214,7 @@ def test_a_child_process_that_adds_the_filter_says_it_too(tmp_path: Any) -> None
     script = tmp_path / "app.py"
     script.write_text(_CHILD)
     ran = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, check=True, text=True, timeout=60
+        [sys.executable, str(script)], capture_output=True, check=True, text=True, timeout=100
     )
     job_id = ran.stdout.strip()
     line = f"in the child job_id={job_id} name=logs.child attempt=1 queue=default"

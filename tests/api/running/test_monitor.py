@@ -476,7 +476,7 @@ async def test_a_stop_tells_a_listener_nothing_from_before_it_came(make_queue: M
 async def test_what_ended_before_its_stop_is_told_by_a_monitor_without_a_name(
     make_queue: MakeQueue,
 ) -> None:
-    queue = make_queue(poll_interval=30.0)
+    queue = make_queue(poll_interval=300.0)
     queue.process()
     good = define(answer)
     told: list[str] = []
@@ -564,7 +564,7 @@ async def test_a_store_that_cannot_be_used_at_all_is_no_outage(make_queue: MakeQ
 
 
 async def test_an_end_is_told_at_once(make_queue: MakeQueue) -> None:
-    queue = make_queue(poll_interval=30.0)
+    queue = make_queue(poll_interval=300.0)
     queue.process()
     told: list[str] = []
     async with Monitor(queue) as monitor:

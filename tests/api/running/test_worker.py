@@ -92,7 +92,7 @@ async def test_one_worker_serves_several_queues_within_one_concurrency(make_queu
 async def test_a_busy_queue_does_not_starve_the_others_of_its_worker(
     make_queue: Any, concurrency: int
 ) -> None:
-    queues = [make_queue(name, poll_interval=30) for name in ("busy", "calm")]
+    queues = [make_queue(name, poll_interval=300) for name in ("busy", "calm")]
     busy, calm = queues
     order: list[str] = []
 
@@ -105,15 +105,15 @@ async def test_a_busy_queue_does_not_starve_the_others_of_its_worker(
     await calm.enqueue_many([job.call() for _ in range(10)])
     worker = Worker(queues, concurrency=concurrency)
     running = asyncio.create_task(worker.run())
-    await until(lambda: order.count("calm") == 10)
-    assert order.count("busy") < 100
     await until(lambda: len(order) == 310)
+    # By the order, since more of them run until somebody looks.
+    assert order[: 310 - order[::-1].index("calm")].count("busy") < 100
     await worker.stop()
     await running
 
 
 async def test_idle_queues_of_a_worker_leave_their_stores_alone(make_queue: Any) -> None:
-    pairs = [flaky(make_queue(name, poll_interval=30)) for name in ("a", "b")]
+    pairs = [flaky(make_queue(name, poll_interval=300)) for name in ("a", "b")]
     queues = [queue for queue, _ in pairs]
 
     async def handler(ctx: JobContext[Any]) -> None: ...

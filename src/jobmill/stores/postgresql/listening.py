@@ -26,8 +26,8 @@ _Hear = Callable[..., None]
 class Ears:
     """What one store hears of its queue.
 
-    `tellings` counts how often jobs came. After a lost connection everybody is woken, because
-    something may have been missed.
+    `tellings` counts how often jobs came. When its queue is listened to, at first and after a lost
+    connection, everybody is woken, because something may have been missed.
     """
 
     def __init__(self, channels: Channels, listener: Listener | None, *, lost: bool) -> None:
@@ -70,6 +70,11 @@ class Ears:
             waiters.discard(waiter)
 
     @property
+    def hears_ends(self) -> bool:
+        """Whether who enters now hears of all ends, or is woken when they are told again."""
+        return self._was_lost or self._watched.is_set()
+
+    @property
     def awaits_ends(self) -> bool:
         """Whether somebody waits for an end."""
         return bool(self._waiters[_ENDS])
@@ -79,13 +84,18 @@ class Ears:
         if self._subscribed.is_set():
             return
         self._subscribed.set()
+        # What was told before was not heard.
+        self.hear_jobs()
         if self._was_lost:
-            self.hear_jobs()
             self.hear_ends()
 
     def watch(self) -> None:
         """Ends are told from now on."""
+        if self._watched.is_set():
+            return
         self._watched.set()
+        if self._was_lost:
+            self.hear_ends()
 
     def look_away(self) -> None:
         """Ends are told no more: nobody waited for one."""

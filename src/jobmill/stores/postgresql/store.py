@@ -397,6 +397,8 @@ class PostgresStore:
         ids = [topic.removeprefix(_JOB) for topic in topics if topic.startswith(_JOB)]
         jobs = JOBS in topics
         patience = max(timeout, _FIRST_WAIT)
+        # What ends before ends are told was not heard.
+        deaf = ENDS in topics and not ears.hears_ends
         await ears.ready(patience, ends=False)
         if jobs and self._seen != ears.tellings:
             self._seen = ears.tellings
@@ -408,6 +410,8 @@ class PostgresStore:
         try:
             if ends:
                 await ears.ready(patience, ends=True)
+            if deaf:
+                return
             if ids and (await self._row("any_over", wire.told_words(ids)))[0]:
                 return
             await asyncio.wait([waiter], timeout=timeout)

@@ -41,6 +41,11 @@ class Listener:
         self._task.cancel()
         await asyncio.wait({self._task})
 
+    @property
+    def stands(self) -> bool:
+        """Whether who enters now hears all, or is woken when a lost subscription stands again."""
+        return self._was_lost or self._subscribed.is_set()
+
     async def ready(self, timeout: float) -> None:
         """Return when the first subscription stands, or after `timeout`."""
         if not self._was_lost:

@@ -335,6 +335,8 @@ class RedisStore:
         if self._listener is None:
             self._listener = Listener(self._queue, lambda: connection.another(self._tag))
         listener = self._listener
+        # What ended before the first subscription stands was not heard.
+        deaf = ENDS in topics and not listener.stands
         await listener.ready(max(timeout, _FIRST_WAIT))
         ids = [topic.removeprefix(_JOB) for topic in topics if topic.startswith(_JOB)]
         ids += [_ANY_END] * (ENDS in topics)
@@ -348,7 +350,7 @@ class RedisStore:
         try:
             if ids:
                 words = (self._instant(None), timeout + _WATCH_LONGER, *wire.told_words(ids))
-                if await connection.run("watch", self._tag, packed(words)):
+                if await connection.run("watch", self._tag, packed(words)) or deaf:
                     return
             await asyncio.wait([waiter], timeout=timeout)
         finally:

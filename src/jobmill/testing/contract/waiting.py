@@ -72,6 +72,14 @@ class WaitContract(StoreCase):
         async with asyncio.timeout(_SOON):
             await store.wait([JOBS], _LONG)
 
+    @on_a_store
+    async def test_a_job_wakes_who_has_just_begun_to_wait(self, store: Store) -> None:
+        waiter = asyncio.create_task(store.wait([JOBS], _LONG))
+        await asyncio.sleep(0)
+        await store.add([a_job()])
+        async with asyncio.timeout(_SOON):
+            await waiter
+
     @pytest.mark.parametrize("event", ["release", "retry", "lapse"])
     @on_a_store
     async def test_a_job_that_is_pending_again_wakes(self, store: Store, event: Event) -> None:
@@ -165,6 +173,16 @@ class WaitContract(StoreCase):
         await running(store)
         async with _woken(store, ENDS):
             await move(store, event, token="t1", delay=9.0)
+
+    @on_a_store
+    async def test_an_end_wakes_who_has_just_begun_to_follow_all(self, store: Store) -> None:
+        await running(store)
+        # The first wait may have to subscribe, and the end be sooner than that.
+        waiter = asyncio.create_task(store.wait([ENDS], _LONG))
+        await asyncio.sleep(0)
+        await move(store, "succeed", token="t1")
+        async with asyncio.timeout(_SOON):
+            await waiter
 
     @on_a_store
     async def test_who_follows_all_is_woken_again_and_again(self, store: Store) -> None:
