@@ -10,10 +10,12 @@ from typing import TypeVar
 from jobmill import StoreUnavailable
 
 INTERVAL = 0.005
+PATIENCE = 30.0
+"""Seconds for what takes a moment on a machine that is not busy."""
 T = TypeVar("T")
 
 
-async def eventually(predicate: Callable[[], object], within: float = 5.0) -> None:
+async def eventually(predicate: Callable[[], object], within: float = PATIENCE) -> None:
     """Return as soon as the predicate holds; fail where it does not hold in time."""
     deadline = time.monotonic() + within
     while not predicate():
@@ -21,7 +23,7 @@ async def eventually(predicate: Callable[[], object], within: float = 5.0) -> No
         await asyncio.sleep(INTERVAL)
 
 
-async def once_available(call: Callable[[], Awaitable[T]], within: float = 15.0) -> T:
+async def once_available(call: Callable[[], Awaitable[T]], within: float = PATIENCE) -> T:
     """What the call gives, as soon as it no longer raises StoreUnavailable."""
     deadline = time.monotonic() + within
     while True:
@@ -32,7 +34,7 @@ async def once_available(call: Callable[[], Awaitable[T]], within: float = 15.0)
             await asyncio.sleep(INTERVAL)
 
 
-def eventually_sync(predicate: Callable[[], object], within: float = 5.0) -> None:
+def eventually_sync(predicate: Callable[[], object], within: float = PATIENCE) -> None:
     """The same, where there is no event loop."""
     deadline = time.monotonic() + within
     while not predicate():
