@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +70,14 @@ def redis_address() -> Iterator[Address]:
 def postgres_address() -> Iterator[postgresql.Address]:
     """A PostgreSQL database, from its first use to the end."""
     yield from servers.postgres_address()
+
+
+@pytest.fixture
+def unused_tcp_port() -> Iterator[int]:
+    """A port where nobody listens, nor begins to: the system gives it to no other program."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -200,16 +200,22 @@ async def mixed(ctx: JobContext[str]) -> None:
 
 
 LIMIT = 15
-"""Starts of `limited` in a second."""
+"""Starts of `limited` and `limited_hold` in a second."""
+_limit = create_rate_limit_middleware(max_per_second=LIMIT, key=lambda ctx: "limited")
 
 
-@define_job(
-    name="faults.limited",
-    retry_delay=0.0,
-    middleware=create_rate_limit_middleware(max_per_second=LIMIT),
-)
+@define_job(name="faults.limited", retry_delay=0.0, middleware=_limit)
 async def limited(ctx: JobContext[Work]) -> None:
     """Start seldom."""
     _say("start", ctx)
     await asyncio.sleep(ctx.payload.seconds)
+    _say("end", ctx)
+
+
+@define_job(name="faults.limited_hold", middleware=_limit)
+async def limited_hold(ctx: JobContext[Gate]) -> None:
+    """Start seldom, and run until the gate opens."""
+    _say("start", ctx)
+    while not ctx.payload.is_open():
+        await asyncio.sleep(_LOOK)
     _say("end", ctx)

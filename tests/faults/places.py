@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -79,6 +79,15 @@ class _OneByOne:
         process.kill()
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the file's write lock, as a program with an open transaction does."""
+    with closing(sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+
+
 class SQLitePlace(_OneByOne):
     """A new SQLite file."""
 
@@ -93,23 +102,9 @@ class SQLitePlace(_OneByOne):
         with room(in_memory=True) as folder:
             yield cls(folder)
 
-    def holds_nothing(self, frozen: Process) -> bool:
-        """Whether the frozen process keeps no lock on the store."""
-        if not self.path.exists():
-            return True
-        with closing(sqlite3.connect(self.path, timeout=0.2, isolation_level=None)) as connection:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError:
-                return False
-            connection.execute("ROLLBACK")
-        return True
-
     def freeze(self, process: Process) -> None:
         """Freeze the process, but not inside a transaction: that would freeze all others."""
-        process.freeze()
-        while not self.holds_nothing(process):
-            process.thaw()
+        with locked(self.path):
             process.freeze()
 
 

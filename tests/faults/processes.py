@@ -109,6 +109,12 @@ class Process:
         return int(pages) * resource.getpagesize()
 
     @property
+    def waited(self) -> float:
+        """Seconds for which those of its threads that live have waited for a processor."""
+        threads = Path(f"/proc/{self.pid}/task").glob("*/schedstat")
+        return sum(int(each.read_text().split()[1]) for each in threads) / 1e9
+
+    @property
     def ports(self) -> set[int]:
         """Those on its own side of its TCP connections."""
         links = [str(each.readlink()) for each in Path(f"/proc/{self.pid}/fd").iterdir()]

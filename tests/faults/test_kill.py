@@ -140,11 +140,11 @@ async def test_kill_9_between_the_steps_of_a_run(
     doomed = processes.worker(failpoint=failpoint)
     assert await doomed.ends() == -signal.SIGKILL
     assert len(witness.of("end", job=handle.id)) == runs_before
+    job_info = await handle.info()
+    assert job_info.status == ("processing" if lapses else "completed")
 
     other = processes.worker()
     ended = time.monotonic()
-    job_info = await handle.info()
-    assert job_info.status == ("processing" if lapses else "completed")
     await handle.result(timeout=40)
     seconds = time.monotonic() - ended
     print(f"killed at {failpoint!r}: completed {seconds:.2f} s after the next worker's start")

@@ -6,12 +6,13 @@ from functools import partial
 
 from jobmill import Queue
 from tests.faults.checked import assert_invariants
-from tests.faults.jobs import LIMIT, Work, limited
+from tests.faults.jobs import LIMIT, Gate, Work, limited, limited_hold
 from tests.faults.processes import Process, Processes, comes_true, eventually
 from tests.faults.witness import Witness
 
 WORKERS = 8
 JOBS = 3 * LIMIT
+LEASE = 2.0
 SECOND = 1.0
 
 
@@ -24,18 +25,23 @@ def most_in_a_second(starts: list[tuple[float, float]]) -> int:
 
 
 async def test_a_rate_limit_holds_over_eight_workers_and_their_crashes(
-    queue: Queue, processes: Processes, witness: Witness
+    queue: Queue, processes: Processes, witness: Witness, gate: Gate
 ) -> None:
-    workers = [processes.worker(tells_slots=True, concurrency=2) for _ in range(WORKERS)]
+    def worker() -> Process:
+        return processes.worker(tells_slots=True, concurrency=2, lease=LEASE)
+
+    workers = [worker() for _ in range(WORKERS)]
     for each in workers:
         await eventually(partial(witness.of, "ready", pid=each.pid), "the workers ready")
-    calls = [limited.call(Work(seconds=0.1)) for _ in range(JOBS)]
+    # One that does not end, so that there is a victim, however late it is looked for.
+    calls = [limited_hold.call(gate), *[limited.call(Work(seconds=0.1)) for _ in range(JOBS - 1)]]
     handles = await queue.enqueue_many(calls)
     for n in range(2):
         await eventually(partial(_are_started, witness, (n + 1) * LIMIT), "starts")
         victim = await _in_a_job(witness, workers)
         workers[victim].kill()
-        workers[victim] = processes.worker(tells_slots=True, concurrency=2)
+        workers[victim] = worker()
+    gate.open()
 
     async def all_completed() -> bool:
         return (await queue.stats()).completed == JOBS

@@ -13,6 +13,8 @@ from tests.faults.processes import Process, Processes, comes_true
 from tests.faults.witness import Witness
 
 MAX_LAPSES = 3
+LEASE = 2.0
+"""Seconds: who lives may be late by two thirds of it, on a machine that is busy."""
 TOO_MUCH = MOST * 4 // 5
 """Bytes of memory."""
 
@@ -26,14 +28,14 @@ async def test_poison_fails_and_spares_its_neighbours(
     bad = await queue.enqueue(poison, Work(seconds=0.05))
     after = [await queue.enqueue(work, Work(seconds=0.05)) for _ in range(20)]
     innocent = before + after
-    workers = [processes.worker(), processes.worker()]
+    workers = [processes.worker(lease=LEASE), processes.worker(lease=LEASE)]
     dead: list[Process] = []
 
     async def all_ended() -> bool:
         for n, each in enumerate(workers):
             if not each.alive:
                 dead.append(each)
-                workers[n] = processes.worker()
+                workers[n] = processes.worker(lease=LEASE)
         stats = await queue.stats()
         return stats.completed + stats.failed == len(innocent) + 1
 
@@ -82,7 +84,7 @@ async def test_a_job_that_eats_all_memory_fails_as_poison_and_spares_its_neighbo
     """As the system has it: it ends the process with -9 that has taken too much."""
     bad = await queue.enqueue(hoard, Work(seconds=0.005))
     innocent = [await queue.enqueue(work, Work(seconds=0.1)) for _ in range(10)]
-    workers = [processes.worker(), processes.worker()]
+    workers = [processes.worker(lease=LEASE), processes.worker(lease=LEASE)]
     dead: list[Process] = []
 
     async def all_ended() -> bool:
@@ -90,7 +92,7 @@ async def test_a_job_that_eats_all_memory_fails_as_poison_and_spares_its_neighbo
             if each.memory > TOO_MUCH:
                 each.kill()
                 dead.append(each)
-                workers[n] = processes.worker()
+                workers[n] = processes.worker(lease=LEASE)
         stats = await queue.stats()
         return stats.completed + stats.failed == len(innocent) + 1
 

@@ -293,7 +293,7 @@ class Proxy:
                 self.passed[direction] += len(piece)
                 await writer.drain()
                 if ended is not None and self.passed[direction] == left:
-                    del self._ends[direction]
+                    self._ends.pop(direction, None)
                     ended.set()
                     link.reset()
                     return

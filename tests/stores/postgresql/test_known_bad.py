@@ -49,9 +49,8 @@ class Suite(StoreContract):
 
 
 @pytest.fixture
-def suite(postgres_address: Address, monkeypatch: pytest.MonkeyPatch) -> Suite:
+def suite(postgres_address: Address) -> Suite:
     """Of a schema of its own, in which faults may be planted."""
-    monkeypatch.setattr(waiting, "_SOON", 0.2)
     return Suite(msgspec.structs.replace(postgres_address, schema="planted"))
 
 
@@ -64,7 +63,10 @@ async def plain(suite: Suite) -> AsyncIterator[Any]:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
-async def test_a_planted_fault_is_caught(fault: Fault, suite: Suite, plain: Any) -> None:
+async def test_a_planted_fault_is_caught(
+    fault: Fault, suite: Suite, plain: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "_SOON", 0.2)  # what is good may take longer
     bad, good = fault.planted(suite.address.schema)
     assert bad
     assert fault.by

@@ -25,6 +25,7 @@ from jobmill.stores.postgresql.wire import told_moves
 from jobmill.testing.contract.case import T0, a_job, a_want, claim, ids, move, some_jobs
 from jobmill.urls import StoreURL
 from tests.servers import cleared
+from tests.waiting import INTERVAL, PATIENCE
 
 SECRET = "hunter2"
 GOOD = {
@@ -196,7 +197,7 @@ async def test_a_listener_that_lost_its_connection_comes_back(
 ) -> None:
     await store.wait([JOBS], 0.0)
     await end_backends(plain)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await store.wait([JOBS], 60.0)  # told, because something may have been missed
         try:
             await store.add([a_job()])
@@ -352,7 +353,7 @@ async def test_no_number_is_given_twice_where_the_last_writes_are_gone(
 
 @pytest.mark.store("postgresql")
 async def test_a_client_that_takes_no_answer_keeps_what_it_claimed_from_nobody(
-    store: PostgresStore, postgres_address: Address
+    store: PostgresStore, plain: Any, postgres_address: Address
 ) -> None:
     """As one that is frozen in the middle of a claim, before the claim is committed."""
     for job in some_jobs(20):
@@ -364,6 +365,10 @@ async def test_a_client_that_takes_no_answer_keeps_what_it_claimed_from_nobody(
     transport = deaf._transport
     transport.pause_reading()
     transport.resume_reading = lambda: None
+    stuck = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'ClientWrite'"
+    async with asyncio.timeout(PATIENCE):
+        while not await plain.fetchval(stuck, deaf.get_server_pid()):
+            await asyncio.sleep(INTERVAL)
     tokens = count(1)
     handed_out: set[str] = set()
     held_back = False

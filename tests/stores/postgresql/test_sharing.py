@@ -17,7 +17,7 @@ from jobmill.stores.postgresql import Address, PostgresStore, pool
 from jobmill.testing.contract.case import a_want, some_jobs
 from tests.callers import words
 from tests.servers import cleared, own_postgres
-from tests.waiting import INTERVAL, eventually
+from tests.waiting import INTERVAL, PATIENCE, eventually
 
 pytestmark = pytest.mark.store("postgresql")
 
@@ -63,7 +63,7 @@ async def ours(plain: Any) -> int:
 
 async def come_down_to(number: int, plain: Any) -> None:
     """Return once the server has no more of them: it hears of an end a little later."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while await ours(plain) > number:
             await asyncio.sleep(INTERVAL)
 
@@ -151,7 +151,7 @@ async def test_connections_that_were_cut_are_replaced_for_all(
 
 
 async def test_work_waits_neither_behind_another_queue_nor_behind_searches(
-    pair: tuple[PostgresStore, PostgresStore],
+    pair: tuple[PostgresStore, PostgresStore], plain: Any
 ) -> None:
     """One queue asks what takes long, five times at once; searches of three more do so too."""
     one, two = pair
@@ -162,20 +162,21 @@ async def test_work_waits_neither_behind_another_queue_nor_behind_searches(
             stack.push_async_callback(store.close)
         await two.add(some_jobs(5))
         assert one._connection is not None
-        sleep = "SELECT pg_sleep(1.5)"
-        slow = [asyncio.create_task(one._connection.fetch(sleep)) for _ in range(5)]
+        # So long as this test holds the lock.
+        await plain.execute("SELECT pg_advisory_lock(1)")
+        long = "SELECT pg_advisory_lock_shared(1), pg_advisory_unlock_shared(1)"
+        slow = [asyncio.create_task(one._connection.fetch(long)) for _ in range(5)]
         for store in more:
             assert store._connection is not None
             ask = store._connection.fetch
-            slow += [asyncio.create_task(ask(sleep, looks=True)) for _ in range(3)]
+            slow += [asyncio.create_task(ask(long, looks=True)) for _ in range(3)]
         await asyncio.sleep(0)
         for number in range(5):
             claimed = await two.claim(a_want(f"t{number}", limit=1))
             assert len(claimed.claims) == 1
         assert not any(task.done() for task in slow)
-        for task in slow:
-            task.cancel()
-        await asyncio.gather(*slow, return_exceptions=True)
+        await plain.execute("SELECT pg_advisory_unlock(1)")
+        await asyncio.gather(*slow)
 
 
 async def test_each_loop_has_connections_of_its_own(

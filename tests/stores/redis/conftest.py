@@ -13,6 +13,7 @@ import trustme
 from jobmill.errors import StoreUnavailable
 from jobmill.stores.redis import Address, Tls
 from jobmill.stores.redis.provision import Server, Watched, cluster, running, watched
+from tests.faults.places import RedisPlace
 from tests.servers import missing, need_a_server
 
 T = TypeVar("T")
@@ -32,7 +33,10 @@ def provided(make: Callable[[], AbstractContextManager[T]]) -> Iterator[T]:
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Less patience, so that the tests need less of it, too."""
+    """Less patience, so that the tests need less of it, too.
+
+    A busy server that is not to fail may be slower: it is asked by `once_available`.
+    """
     for module in ("line", "dialing"):
         monkeypatch.setattr(f"jobmill.stores.redis.{module}.PATIENCE", PATIENCE)
     monkeypatch.setattr("jobmill.stores.redis.listening._SILENCE", PATIENCE)
@@ -53,7 +57,9 @@ def sentinels() -> Iterator[Watched]:
 @pytest.fixture
 def private() -> Iterator[Server]:
     """A server that the test may treat as it likes."""
-    yield from provided(lambda: running({"appendonly": "yes", "appendfsync": "always"}))
+    need_a_server()
+    with RedisPlace.made() as place:
+        yield place.server
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from jobmill.stores.redis.scripts import LAYOUT
 from jobmill.testing.contract.case import a_job, a_want, some_jobs
 from jobmill.urls import StoreURL
 from tests.servers import by_another, emptied
+from tests.waiting import PATIENCE
 
 SECRET = "hunter2"
 GOOD = {
@@ -229,7 +230,7 @@ async def test_a_lost_connection_comes_back(server: Address, plain: Any) -> None
     try:
         await store.wait([JOBS], 0.0)
         plain.client_kill_filter(_type="pubsub")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await store.wait([JOBS], 60.0)  # told, because something may have been missed
             await store.add([a_job()])
             await store.wait([JOBS], 60.0)

@@ -49,7 +49,9 @@ class Child:
 
     def lines(self) -> list[str]:
         """All that it still says until its end."""
-        out, err = self.process.communicate(timeout=30)
+        # Not by `communicate`, which passes over what was read ahead for the last line.
+        out = _pipe(self.process.stdout).read()
+        err = _pipe(self.process.stderr).read()
         assert not err, err
         return out.split()
 

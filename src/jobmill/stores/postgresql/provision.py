@@ -7,10 +7,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -39,8 +41,10 @@ class Server:
 
     def __init__(self, folder: Path, *, durable: bool = True, settings: Sequence[str] = ()) -> None:
         self.folder = folder
+        held, port = _held_port()
+        weakref.finalize(self, held.close)
         self.address: Address = Address(
-            host=_HOST, port=_free_port(), username=_USER, database=_USER, sslmode="disable"
+            host=_HOST, port=port, username=_USER, database=_USER, sslmode="disable"
         )
         self._settings = [
             *(f"port={self.address.port}", f"listen_addresses={_HOST}"),
@@ -89,7 +93,9 @@ class Server:
         """Kill all its processes with -9, as a crash does, and return when they are gone."""
         family = self._stopped()
         for pid in family:
-            os.kill(pid, signal.SIGKILL)
+            # When the first is gone, another buries those of them that had ended by then.
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._frozen = []
         self._killed = True
         self._started().wait()
@@ -246,8 +252,8 @@ def pooler(address: Address) -> Generator[Address]:
     program = pooler_binary()
     if program is None:
         raise StoreUnavailable("pgbouncer is not on PATH: install pgbouncer")
-    with room() as folder:
-        port = _free_port()
+    held, port = _held_port()
+    with held, room() as folder:
         settings = folder / "pgbouncer.ini"
         settings.write_text(
             "[databases]\n"
@@ -305,11 +311,19 @@ def _run(program: str, *words: str) -> None:
         raise StoreUnavailable(f"{program} failed: {said}")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _held_port() -> tuple[socket.socket, int]:
+    """A free port, which nobody but its server is given while the socket is open.
+
+    The server may be slow to start, and away for a while. The socket does not listen, so that
+    connections are refused, and on Linux it shares the port with a server that asks for that.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind((_HOST, 0))
+    port: int = held.getsockname()[1]
+    if sys.platform != "linux":
+        held.close()
+    return held, port
 
 
 def _family(pid: int) -> list[int]:

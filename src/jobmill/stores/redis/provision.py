@@ -8,8 +8,10 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -30,7 +32,8 @@ _WITHIN: Final = 15.0
 _BUS: Final = 10_000
 """A node of a cluster listens for the others on its port and this."""
 _HOST: Final = "127.0.0.1"
-_NODE_TIMEOUT: Final = 1_000
+_NODE_TIMEOUT: Final = 10_000
+"""Milliseconds: a node that stands still for less does not bring the cluster down."""
 
 
 def binary() -> str | None:
@@ -55,7 +58,9 @@ class Server:
         on_socket: bool = False,
         sentinel: bool = False,
     ) -> None:
-        port = _free_port()
+        held, port = _held_port()
+        for each in held:
+            weakref.finalize(self, each.close)
         settings = {
             **({} if sentinel else {"save": "", "appendonly": "no"}),
             "bind": _HOST,
@@ -334,16 +339,30 @@ def _quoted(value: str) -> str:
     return value if " " in value else f'"{value}"'
 
 
-def _free_port() -> int:
+def _held_port() -> tuple[list[socket.socket], int]:
+    """A free port, which nobody but its server is given while the sockets are open.
+
+    The server may be slow to start, and away for a while. The sockets do not listen, so that
+    connections are refused, and on Linux they share the port, and that of its bus, with a server
+    that asks for that.
+    """
     while True:
-        with socket.socket() as probe, socket.socket() as bus:
-            probe.bind((_HOST, 0))
-            port: int = probe.getsockname()[1]
-            try:
-                bus.bind((_HOST, port + _BUS))
-            except (OSError, OverflowError):
-                continue
-            return port
+        held = [socket.socket(), socket.socket()]
+        for each in held:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held[0].bind((_HOST, 0))
+        port: int = held[0].getsockname()[1]
+        try:
+            held[1].bind((_HOST, port + _BUS))
+        except (OSError, OverflowError):
+            taken = True
+        else:
+            taken = False
+        if taken or sys.platform != "linux":
+            for each in held:
+                each.close()
+        if not taken:
+            return held, port
 
 
 def _link_of(replica: Server) -> str:
