@@ -30,8 +30,7 @@ _DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_dat
 @pytest.fixture(scope="module")
 def own(postgres_address: Address) -> Iterator[Address]:
     """A server whose roles the test may change, while it leaves them as they were."""
-    # A deadlock has to be there when it is looked for, once, by who waits.
-    with postgres_server(durable=False, settings=["deadlock_timeout=3s"]) as running:
+    with postgres_server(durable=False) as running:
         yield running.address
 
 
