@@ -15,10 +15,10 @@ log: Final = logging.getLogger("jobmill.queue")
 
 _PER_CALL: Final = 1_000
 _MANY: Final = 100
-"""Jobs waited for, above which any end of the queue is a sign: to name each job to the store at each
-turn would cost more than all that they are waited for."""
+"""Jobs waited for, above which any end of the queue is a sign: to name them all to the store at
+each turn would cost far more than the jobs."""
 _GATHER: Final = 0.01
-"""Seconds between two turns then, at least, so that what ends at about the same time goes together."""
+"""Seconds between two turns then, at least: what ends at about the same time goes together."""
 _ANY_END: Final = 1.0
 """Seconds for which a sign is waited for then, at most."""
 _LOOK_AGAIN: Final = 5.0
