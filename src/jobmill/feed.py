@@ -40,6 +40,8 @@ _SETTLED_AT_ONCE: Final = 1_000
 _BYTES_AT_ONCE: Final = 8 << 20
 """Bytes of outcomes, or of notes, in one call, or a little more: no store refuses so many, and each
 takes them in time. What it does not take it would be told again and again, for ever."""
+_SCHEDULES_AFTER: Final = 1.0
+"""Seconds after which a worker without a free slot learns of schedules that were written."""
 _AT_ONCE: Final = 0.0
 
 
@@ -216,10 +218,10 @@ class Feed:
             await self._settle()
             # No longer than usual, or the wait would look like an outage itself.
             return min(self.queue.poll_interval, self._claims_from - boot)
-        rest = self._asked_at + self.queue.poll_interval - boot
+        rest = self._asked_at + self._full_for() - boot
         grant = self._slots.grant(self, self._feeds, lease=self.queue.lease, now=boot)
         if not grant.limit and not self._outbox and rest > 0:
-            # Full: only lapsed leases are left to be looked for, and that is not urgent.
+            # Full: lapsed leases are left to be looked for, and new schedules, which is not urgent.
             self._give_back()
             return rest
         self._asked_at = boot
@@ -232,6 +234,11 @@ class Feed:
             room=grant.room,
         )
         return await self._claim(want, boot)
+
+    def _full_for(self) -> float:
+        """Seconds between two calls where there is neither a free slot nor an outcome to tell."""
+        most = self.queue.poll_interval
+        return most if self.carrier is None else min(most, _SCHEDULES_AFTER)
 
     async def _hold_late_leases(self) -> None:
         """After an outage or a freeze, hold the own leases before looking for lapsed ones."""

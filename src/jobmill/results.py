@@ -15,10 +15,10 @@ log: Final = logging.getLogger("jobmill.queue")
 
 _PER_CALL: Final = 1_000
 _MANY: Final = 100
-"""Jobs waited for, above which any end of the queue is a sign: to name each job to the store at each
-turn would cost more than all that they are waited for."""
+"""Jobs waited for, above which any end of the queue is a sign: to name them all to the store at
+each turn would cost far more than the jobs."""
 _GATHER: Final = 0.01
-"""Seconds between two turns then, at least, so that what ends at about the same time goes together."""
+"""Seconds between two turns then, at least: what ends at about the same time goes together."""
 _ANY_END: Final = 1.0
 """Seconds for which a sign is waited for then, at most."""
 _LOOK_AGAIN: Final = 5.0
@@ -37,6 +37,7 @@ class Results:
         self._following: asyncio.Task[None] | None = None
         self._sign: asyncio.Task[None] | None = None
         self._looked = self._loop.time()
+        self._per_call = _PER_CALL
 
     async def wait(self, job_id: str) -> Record | None:
         """The record of the job once it has ended; None where there is none."""
@@ -124,10 +125,17 @@ class Results:
                 return after, ended
 
     async def _look(self, job_ids: set[str]) -> None:
-        some = list(job_ids)
-        for start in range(0, len(some), _PER_CALL):
-            chunk = some[start : start + _PER_CALL]
-            records = await self._store.get(chunk)
+        left = list(job_ids)
+        while left:
+            chunk = left[: self._per_call]
+            try:
+                records = await self._store.get(chunk)
+            except StoreUnavailable:
+                # Records may be so large that this many do not come in time.
+                self._per_call = max(1, self._per_call // 4)
+                raise
+            self._per_call = min(_PER_CALL, self._per_call * 2)
+            del left[: len(chunk)]
             for job_id, record in zip(chunk, records, strict=True):
                 if record is not None and record.state not in ENDED:
                     continue

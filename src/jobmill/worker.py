@@ -583,5 +583,9 @@ def _queues(queues: object) -> tuple[Queue, ...]:
         if not isinstance(each, Queue):
             message = f"queues: {each!r} is no queue; give a Queue or a list of them"
             raise ConfigError(message, field="queues")
+        if each in found:
+            # It would stand on the roster twice, by one name.
+            message = f"queues: {each!r} is given twice"
+            raise ConfigError(message, field="queues")
         found.append(each)
     return tuple(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from jobmill import (
     Cancel,
     ConfigError,
+    InMemoryQueue,
     JobCancelled,
     JobError,
     JobFailed,
@@ -219,6 +220,29 @@ async def test_very_many_are_not_named_to_the_store_each_time(
     lazy.process()
     assert await asyncio.gather(*waiting) == list(range(50))
     assert max(named) <= 5
+
+
+@pytest.mark.store("memory")
+async def test_results_that_do_not_come_together_come_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queue = InMemoryQueue(poll_interval=0.02)
+    await queue.stats()
+    line = queue._home.here()
+    assert line is not None
+    get = line.store.get
+
+    async def slow(ids: Sequence[str]) -> Any:
+        if len(ids) > 3:
+            raise StoreUnavailable("so much does not come in time")
+        return await get(ids)
+
+    monkeypatch.setattr(line.store, "get", slow)
+    handles = await queue.enqueue_many([echo.call(n) for n in range(20)])
+    queue.process()
+    found = await asyncio.gather(*(handle.result(SOON) for handle in handles))
+    assert found == list(range(20))
+    await queue.shutdown()
 
 
 async def test_a_waiter_who_leaves_leaves_the_others(queue: Queue) -> None:

@@ -53,6 +53,11 @@ QUIET = Odds(lose_request=0.0, lose_reply=0.0, delay=0.0, slow=0.0, deaf=0.0)
 async def ticked() -> None: ...
 
 
+@job(name="sim.lasting")
+async def lasting() -> None:
+    await asyncio.sleep(60.0)
+
+
 @pytest.fixture(autouse=True)
 def _silent() -> Iterator[None]:
     # What goes wrong on purpose is told by the log of the run.
@@ -346,6 +351,35 @@ async def test_a_year_of_ten_schedules_fires_exactly_what_the_calendar_says() ->
         to_fire = [at for at in expected(cron, timezone, began, last) if at < end]
         assert store.fired[name] == to_fire, name
     await store.close()
+
+
+@pytest.mark.store("memory")
+def test_a_worker_without_a_free_slot_learns_of_a_schedule_within_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker, "atexit", NoExit())
+
+    async def main(sim: Sim) -> None:
+        store = open_memory(sim.clock)
+        await store.open()
+        seams = Seams(clock=sim.clock, random=sim.dice("worker"), threads=False)
+        queue = Queue(store, concurrency=1, poll_interval=3_600.0, seams=seams)
+        full = Worker(queue)
+        running = asyncio.create_task(full.run())
+        handle = await queue.enqueue(lasting)
+        await asyncio.sleep(5.0)
+        assert (await handle.info()).status == "processing"
+        scheduler = Scheduler(queue=queue)
+        await scheduler.schedule("each", "* * * * * *", ticked)
+        await asyncio.sleep(5.0)
+        # Whoever is free runs their jobs; none was missed.
+        assert {tick.outcome for tick in await scheduler.history("each")} == {"fired"}
+        await full.stop(timeout=0)
+        await running
+        await queue.close()
+        await store.close()
+
+    simulate(main, 1)
 
 
 class Told(MemoryStore):

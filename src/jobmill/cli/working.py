@@ -177,14 +177,14 @@ def queues_of(programs: Sequence[Program], how: How, trial: str | None = None) -
                 f"or say --store URL, or set {ENVIRONMENT_URL}"
             )
             raise Ended(Exit.USAGE, message)
-        return [create_queue(url, name=name) for name in how.queue or (None,)]
+        return [create_queue(url, name=name) for name in dict.fromkeys(how.queue) or (None,)]
     if how.store is not None:
         message = f"--store: {words} has a queue of its own, with its store; leave --store out"
         raise Ended(Exit.USAGE, message)
     if not how.queue:
         return queues
     by_name = {queue.name: queue for queue in reversed(queues)}
-    return [by_name.get(name) or beside(queues[0], name) for name in how.queue]
+    return [by_name.get(name) or beside(queues[0], name) for name in dict.fromkeys(how.queue)]
 
 
 def leave_on_signals() -> None:

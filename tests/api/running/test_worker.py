@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobmill import JobContext, Scheduler, Worker
+from jobmill import InMemoryQueue, JobContext, Scheduler, Worker
 from jobmill.errors import ConfigError
 from jobmill.queue import Queue
 from tests.api.running.kit import define, ended, flaky, until
@@ -189,6 +189,12 @@ async def test_wrong_options_of_a_worker_are_refused(queue: Queue) -> None:
 
 
 def _undecorated() -> None: ...
+
+
+def test_a_worker_of_one_queue_twice_is_refused() -> None:
+    queue = InMemoryQueue(name="mails")
+    with pytest.raises(ConfigError, match=r"^queues: InMemoryQueue\('mails'\) is given twice$"):
+        Worker([queue, InMemoryQueue(name="others"), queue])
 
 
 @pytest.mark.parametrize("queues", [3, "default", None, [3], []])
