@@ -42,6 +42,8 @@ class Run:
     """Whether the attempt goes on, so that it may be cancelled."""
     abandoned: bool = False
     """Whether nobody waits any more for a thread of it to end."""
+    missed: bool = False
+    """Whether it was told that the store has no record of the job."""
     dirty: bool = False
     """Whether there is something to be told to the store."""
     telling: Collection[asyncio.Future[None] | concurrent.futures.Future[None]] = ()
