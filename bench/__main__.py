@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import measures
+from bench.bare import THOUSAND
 from bench.peers import PEERS, PLACE, made, make_all, measured, version as peer_version
 from bench.places import Place, places, queue
 from bench.report import table
@@ -41,6 +42,7 @@ Note = Callable[[str, str, str, float], None]
 def main() -> int:
     """Run the rounds, print the table, and write the figures."""
     options = _options()
+    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     figures: dict[str, dict[str, dict[str, list[float]]]] = {}
 
     def note(store: str, what: str, whose: str, figure: float) -> None:
@@ -59,7 +61,7 @@ def main() -> int:
                     theirs(place, options.peers, options.jobs, note)
                 if not number and place.name != "memory" and not options.short:
                     once(place, options.jobs, FULL_BACKLOGS if options.full else BACKLOGS, note)
-    found = {"about": about(options), "figures": figures}
+    found = {"about": about(options, load), "figures": figures}
     print(table(found))
     if options.out is not None:
         options.out.parent.mkdir(exist_ok=True)
@@ -93,9 +95,10 @@ def ours(place: Place, jobs: int, note: Note) -> None:
         note(place.name, what, "bare", asyncio.run(place.bare(url, concurrency, some)))
         found = asyncio.run(measures.drain(queue(place.fresh(), concurrency), some))
         note(place.name, what, "jobmill", found)
-    url = place.fresh()
-    asyncio.run(measures.prepared(queue(url)))
-    note(place.name, "bulk", "bare", asyncio.run(place.bare_bulk(url, jobs)))
+    for what, batch, some in (("bulk", THOUSAND, jobs), ("one", 1, max(1, jobs // 40))):
+        url = place.fresh()
+        asyncio.run(measures.prepared(queue(url)))
+        note(place.name, what, "bare", asyncio.run(place.bare_enqueue(url, batch, some)))
     for what, verb, some in (
         ("bulk", measures.bulk, jobs),
         ("gathered", measures.gathered, few),
@@ -133,11 +136,12 @@ def once(place: Place, jobs: int, backlogs: tuple[int, ...], note: Note) -> None
         found = asyncio.run(measures.drain_apart(queue(url), url, jobs, processes))
         note(place.name, f"processes {processes}", "jobmill", found)
     for waiting in backlogs:
-        some = min(5_000, waiting)
-        found = asyncio.run(measures.backlog(queue(place.fresh()), waiting, some))
+        found = asyncio.run(measures.backlog(queue(place.fresh()), waiting, BACKLOGS[0]))
         note(place.name, f"backlog {waiting}", "jobmill", found)
     url = place.fresh()
     with measures.Workers(url, "default", 1, 10) as workers:
+        # What the server does by itself ends with the first asking, a little later.
+        place.statements()
         asyncio.run(asyncio.sleep(IDLE))
         note(place.name, "memory MB", "jobmill", workers.memory())
         if (before := place.statements()) is not None:
@@ -146,20 +150,19 @@ def once(place: Place, jobs: int, backlogs: tuple[int, ...], note: Note) -> None
             note(place.name, "idle statements", "jobmill", (after - before) / (2 * IDLE))
 
 
-def about(options: argparse.Namespace) -> dict[str, Any]:
-    """How, where and when it was measured, and with what."""
+def about(options: argparse.Namespace, load: str) -> dict[str, Any]:
+    """How, where and when it was measured, and with what; `load`: of the minute before."""
     peers = {
         peer.name: peer_version(options.peers, peer)
         for peer in PEERS
         if options.peers is not None and made(options.peers, peer)
     }
-    load = "" if not hasattr(os, "getloadavg") else f"{os.getloadavg()[2]:.1f}"
     return {
         "command": _command(options),
         "day": str(datetime.now(UTC).date()),
         "machine": platform.machine(),
         "cores": os.cpu_count() or 1,
-        "load of the last 15 minutes": load,
+        "load of the minute before": load,
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
         "drivers": {name: version(name) for name in ("redis", "hiredis", "asyncpg", "msgspec")},

@@ -26,7 +26,7 @@ from jobmill.stores.sqlite.statements import statements
 
 BATCH = 100
 THOUSAND = 1_000
-"""Jobs that are enqueued in one call."""
+"""Jobs that are enqueued in one call, in bulk."""
 _NAME = "bench.noop"
 _POLICY = encode_policy(Policy())
 _INSERT_POSTGRESQL = """\
@@ -127,34 +127,34 @@ async def drain_memory(payloads: list[bytes], batch: int = BATCH) -> float:
     return len(payloads) / (time.perf_counter() - began)
 
 
-def _thousands(jobs: int) -> Iterator[list[tuple[str, bytes]]]:
+def _batches(jobs: int, batch: int) -> Iterator[list[tuple[str, bytes]]]:
     """Ids and payloads, made as they are asked for: what no producer can leave out."""
-    for start in range(0, jobs, THOUSAND):
+    for start in range(0, jobs, batch):
         yield [
             (str(uuid.uuid4()), json.dumps({"number": number}).encode())
-            for number in range(start, min(start + THOUSAND, jobs))
+            for number in range(start, min(start + batch, jobs))
         ]
 
 
-def enqueue_memory(jobs: int) -> float:
-    """Put ids and payloads into a dict: jobs/s."""
+def enqueue_memory(jobs: int, batch: int = THOUSAND) -> float:
+    """Put ids and payloads into a dict, by `batch`: jobs/s."""
     there: dict[str, bytes] = {}
     began = time.perf_counter()
-    for some in _thousands(jobs):
+    for some in _batches(jobs, batch):
         there.update(some)
     seconds = time.perf_counter() - began
     assert len(there) == jobs
     return jobs / seconds
 
 
-def enqueue_sqlite(path: Path, jobs: int) -> float:
-    """Insert by its statement, each thousand one transaction: jobs/s."""
+def enqueue_sqlite(path: Path, jobs: int, batch: int = THOUSAND) -> float:
+    """Insert by its statement, each batch one transaction: jobs/s."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     insert = statements("add")["insert"]
     began = time.perf_counter()
-    for some in _thousands(jobs):
+    for some in _batches(jobs, batch):
         now = time.time()
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany(
@@ -172,14 +172,14 @@ def enqueue_sqlite(path: Path, jobs: int) -> float:
     return jobs / seconds
 
 
-async def enqueue_redis(address: Address, jobs: int) -> float:
-    """Add by its script, each thousand one call: jobs/s."""
+async def enqueue_redis(address: Address, jobs: int, batch: int = THOUSAND) -> float:
+    """Add by its script, each batch one call: jobs/s."""
     client = Redis(**address.options(), protocol=2)
     sha = await client.script_load(SCRIPTS["add"].text)
     policy = Policy()
     added = 0
     began = time.perf_counter()
-    for some in _thousands(jobs):
+    for some in _batches(jobs, batch):
         new = [NewJob(id_, _NAME, payload, policy) for id_, payload in some]
         words = wire.packed([None, False, True, *wire.told_jobs(new)])
         _, answers = await client.evalsha(sha, 1, tag("default"), words)
@@ -190,12 +190,14 @@ async def enqueue_redis(address: Address, jobs: int) -> float:
     return jobs / seconds
 
 
-async def enqueue_postgresql(address: postgresql.Address, jobs: int) -> float:
-    """Insert by one statement, each thousand one transaction: jobs/s."""
+async def enqueue_postgresql(
+    address: postgresql.Address, jobs: int, batch: int = THOUSAND
+) -> float:
+    """Insert by one statement, each batch one transaction: jobs/s."""
     connection = await connect(**address.options(), ssl=False)
     added = 0
     began = time.perf_counter()
-    for some in _thousands(jobs):
+    for some in _batches(jobs, batch):
         ids, payloads = [id_ for id_, _ in some], [payload for _, payload in some]
         rows = await connection.fetch(
             _INSERT_POSTGRESQL, "default", _NAME, time.time(), _POLICY, ids, payloads

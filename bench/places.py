@@ -44,8 +44,8 @@ class Place(Protocol):
         """Jobs a second of the loop without a library, over what was enqueued there."""
         ...
 
-    async def bare_bulk(self, url: str, jobs: int) -> float:
-        """Jobs a second of a loop without a library that puts them there."""
+    async def bare_enqueue(self, url: str, batch: int, jobs: int) -> float:
+        """Jobs a second of a loop without a library that puts them there, by `batch`."""
         ...
 
     def statements(self) -> float | None:
@@ -66,9 +66,9 @@ class Memory:
         """Decode and create an asyncio task for each."""
         return await drain_memory([b'{"number":%d}' % n for n in range(jobs)], batch)
 
-    async def bare_bulk(self, url: str, jobs: int) -> float:  # noqa: ARG002  no store is written
+    async def bare_enqueue(self, url: str, batch: int, jobs: int) -> float:  # noqa: ARG002  no store is written
         """Into a dict."""
-        return enqueue_memory(jobs)
+        return enqueue_memory(jobs, batch)
 
     def statements(self) -> float | None:
         """There is no server."""
@@ -91,9 +91,9 @@ class SQLite:
         """Its statements, by the driver alone."""
         return drain_sqlite(Path(url.removeprefix("sqlite:///")), batch)
 
-    async def bare_bulk(self, url: str, jobs: int) -> float:
+    async def bare_enqueue(self, url: str, batch: int, jobs: int) -> float:
         """Its statement, by the driver alone."""
-        return enqueue_sqlite(Path(url.removeprefix("sqlite:///")), jobs)
+        return enqueue_sqlite(Path(url.removeprefix("sqlite:///")), jobs, batch)
 
     def statements(self) -> float | None:
         """There is no server."""
@@ -118,9 +118,9 @@ class Redis:
         """Its script, by the driver alone."""
         return await drain_redis(self._address, batch)
 
-    async def bare_bulk(self, url: str, jobs: int) -> float:  # noqa: ARG002  the server that was emptied
+    async def bare_enqueue(self, url: str, batch: int, jobs: int) -> float:  # noqa: ARG002  the server that was emptied
         """Its script, by the driver alone."""
-        return await enqueue_redis(self._address, jobs)
+        return await enqueue_redis(self._address, jobs, batch)
 
     def statements(self) -> float | None:
         """What clients sent; the server does not tell it apart from what scripts run.
@@ -144,7 +144,9 @@ class PostgreSQL:
         self._database = ""
 
     def fresh(self) -> str:
-        """A new database."""
+        """A new database, which the server tidies as ever."""
+        asyncio.run(self._ask("ALTER SYSTEM RESET autovacuum"))
+        asyncio.run(self._ask("SELECT pg_reload_conf()"))
         self._database = f"bench{next(self._numbers)}"
         asyncio.run(self._ask(f"CREATE DATABASE {self._database}"))
         there = self._address
@@ -155,13 +157,15 @@ class PostgreSQL:
         address = msgspec.structs.replace(self._address, database=self._database)
         return await drain_postgresql(address, "default", batch)
 
-    async def bare_bulk(self, url: str, jobs: int) -> float:  # noqa: ARG002  the database that was made
+    async def bare_enqueue(self, url: str, batch: int, jobs: int) -> float:  # noqa: ARG002  the database that was made
         """A statement like its own, by the driver alone."""
         address = msgspec.structs.replace(self._address, database=self._database)
-        return await enqueue_postgresql(address, jobs)
+        return await enqueue_postgresql(address, jobs, batch)
 
     def statements(self) -> float | None:
-        """Transactions of the database."""
+        """Transactions of the database; until the next one those of its clients alone."""
+        asyncio.run(self._ask("ALTER SYSTEM SET autovacuum = off"))
+        asyncio.run(self._ask("SELECT pg_reload_conf()"))
         ask = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = '%s'"
         return float(asyncio.run(self._ask(ask % self._database)))
 

@@ -19,14 +19,11 @@ import msgspec
 
 from bench.bare import BATCH
 from bench.postgresql import drain_over
-from jobmill.policy import Policy
-from jobmill.states import Move
-from jobmill.store import NewJob, Want
+from bench.store_work import add, work
 from jobmill.stores.postgresql import Address, PostgresStore
 from jobmill.stores.postgresql.driver import connect
 from jobmill.stores.postgresql.provision import server
 
-_AT_ONCE = 1_000
 _BACKENDS = (
     "SELECT pid FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend'"
 )
@@ -49,11 +46,11 @@ async def _round(plain: Any, address: Address, jobs: int) -> dict[str, float]:
     store = PostgresStore(address)
     await store.open()
     try:
-        await _fill(store, jobs)
+        await add(store, jobs)
         costs["add"] = await _worked(plain, address)
-        await _drain(store)
+        await work(store, jobs)
         costs["claim and settle"] = await _worked(plain, address) - costs["add"]
-        await _fill(store, jobs)
+        await add(store, jobs)
         before = await _worked(plain, address)
         bare = await connect(**address.options(), ssl=False)
         try:
@@ -64,31 +61,6 @@ async def _round(plain: Any, address: Address, jobs: int) -> dict[str, float]:
     finally:
         await store.close()
     return {name: seconds / jobs * 1e6 for name, seconds in costs.items()}
-
-
-async def _fill(store: PostgresStore, jobs: int) -> None:
-    first = (await store.counts()).states.get("completed", 0)
-    for start in range(first, first + jobs, _AT_ONCE):
-        await store.add(
-            [
-                NewJob(id=f"job{number:012}", name="bench.noop", payload=b"{}", policy=Policy())
-                for number in range(start, start + _AT_ONCE)
-            ],
-            wake=False,
-        )
-
-
-async def _drain(store: PostgresStore) -> None:
-    moves: list[Move] = []
-    turn = 0
-    while turn == 0 or moves:
-        turn += 1
-        want = Want(worker="bench", token=f"bench.{turn}", limit=BATCH, lease=30.0)
-        got = await store.claim(want, moves)
-        moves = [
-            Move(event="succeed", job_id=each.id, token=each.token, result=b"null")
-            for each in got.claims
-        ]
 
 
 async def _measure(address: Address, jobs: int, rounds: int) -> None:

@@ -11,16 +11,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
-import secrets
 import sys
 import time
 
 from bench.machine import about_redis, fact
-from jobmill.ids import JobIds
-from jobmill.policy import Policy
-from jobmill.states import Move
-from jobmill.store import NewJob, Want
+from bench.store_work import add, work
 from jobmill.stores.redis import RedisStore
 from jobmill.stores.redis.provision import Server, running
 
@@ -29,36 +24,6 @@ def spent(server: Server) -> tuple[float, float]:
     """Seconds of the processor that the server, and this process, have had."""
     theirs = sum(float(fact(server, "cpu", f"used_cpu_{kind}")) for kind in ("user", "sys"))
     return theirs, time.process_time()
-
-
-async def add(store: RedisStore, jobs: int) -> None:
-    """Add so many jobs, by thousands."""
-    new_id = JobIds(time.time, secrets.randbits)
-    new = [
-        NewJob(id=new_id(), name="bench", payload=b'{"number":%d}' % number, policy=Policy())
-        for number in range(jobs)
-    ]
-    for start in range(0, jobs, 1_000):
-        await store.add(new[start : start + 1_000])
-
-
-async def work(store: RedisStore, jobs: int) -> None:
-    """Claim all of them and settle them, by hundreds."""
-    moves: list[Move] = []
-    done = 0
-    for number in itertools.count():
-        want = Want(worker="bench", token=f"bench.{number}", limit=100, lease=30.0)
-        claims = (await store.claim(want, moves)).claims
-        moves = [
-            Move(event="succeed", job_id=each.id, token=each.token, result=b"null")
-            for each in claims
-        ]
-        done += len(claims)
-        if not claims:
-            break
-    ended = (await store.counts()).states
-    assert done == jobs, done
-    assert ended == {"completed": jobs}, ended
 
 
 async def measured(server: Server, jobs: int) -> dict[str, tuple[float, float]]:

@@ -91,7 +91,7 @@ def page(found: Mapping[str, Any], folder: Path) -> str:
     about = found["about"]
     folder.mkdir(exist_ok=True)
     parts = [_HEAD]
-    if float(about["load of the last 15 minutes"] or 0) > float(about["cores"]):
+    if float(about["load of the minute before"] or 0) > 1.0:
         parts.append(_BUSY)
     for store in [each for each in _ORDER if each in figures]:
         parts.append(f"## {store}\n")

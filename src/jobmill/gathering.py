@@ -29,7 +29,8 @@ class Gatherer:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[NewJob, bool, asyncio.Future[Added]]] = deque()
         self._sending: set[asyncio.Task[None]] = set()
-        self._scheduled = False
+        self._next_call: asyncio.Task[None] | None = None
+        """The call that has not begun: what waits when its turn comes goes with it."""
 
     def add(self, job: NewJob, *, wake: bool) -> asyncio.Future[Added]:
         """Store one job: what is to be awaited for it.
@@ -38,20 +39,14 @@ class Gatherer:
         """
         answer: asyncio.Future[Added] = self._loop.create_future()
         self._waiting.append((job, wake, answer))
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._flush, context=Context())
+        self._call()
         return answer
 
-    def _flush(self) -> None:
-        self._scheduled = False
-        while self._waiting and len(self._sending) < _CALLS_AT_ONCE:
-            batch = self._next()
-            if not batch:
-                return
-            sending = self._loop.create_task(self._send(batch), context=Context())
-            self._sending.add(sending)
-            sending.add_done_callback(self._sent)
+    def _call(self) -> None:
+        if self._next_call is None and len(self._sending) < _CALLS_AT_ONCE:
+            self._next_call = self._loop.create_task(self._send(), context=Context())
+            self._sending.add(self._next_call)
+            self._next_call.add_done_callback(self._sent)
 
     def _next(self) -> list[tuple[NewJob, bool, asyncio.Future[Added]]]:
         """What goes in one call, without the callers who were cancelled before it."""
@@ -71,24 +66,39 @@ class Gatherer:
 
     def _sent(self, sending: asyncio.Task[None]) -> None:
         self._sending.discard(sending)
-        if self._waiting and not self._scheduled:
-            self._flush()
+        if self._next_call is sending:
+            # Cancelled before it began, as at the end of the loop.
+            self._next_call = None
+            while batch := self._next():
+                _fail(batch, asyncio.CancelledError())
+        if self._waiting:
+            self._call()
 
-    async def _send(self, batch: list[tuple[NewJob, bool, asyncio.Future[Added]]]) -> None:
+    async def _send(self) -> None:
+        self._next_call = None
+        batch = self._next()
+        if not batch:
+            return
+        if self._waiting:
+            self._call()
         try:
             added = await self._store.add(
                 [job for job, _, _ in batch], wake=any(wake for _, wake, _ in batch)
             )
         except BaseException as error:
-            for job, _, answer in batch:
-                if not answer.done():
-                    answer.set_exception(_own(error, job))
+            _fail(batch, error)
             if not isinstance(error, Exception):
                 raise
             return
         for one, (_, _, answer) in zip(added, batch, strict=True):
             if not answer.done():
                 answer.set_result(one)
+
+
+def _fail(batch: list[tuple[NewJob, bool, asyncio.Future[Added]]], error: BaseException) -> None:
+    for job, _, answer in batch:
+        if not answer.done():
+            answer.set_exception(_own(error, job))
 
 
 def _own(error: BaseException, job: NewJob) -> BaseException:

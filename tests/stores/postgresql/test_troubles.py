@@ -24,6 +24,8 @@ from tests.servers import missing
 
 pytestmark = pytest.mark.store("postgresql")
 
+_DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+
 
 @pytest.fixture(scope="module")
 def own(postgres_address: Address) -> Iterator[Address]:
@@ -107,33 +109,43 @@ async def end_backends(plain: Any) -> int:
 
 
 async def test_a_deadlock_with_another_transaction_is_run_again(
-    schema: Address, plain: Any
+    own: Address, schema: Address, plain: Any
 ) -> None:
     store = PostgresStore(schema)
     await store.open()
     await store.add([a_job("j1"), a_job("j2")])
     lock = f'SELECT id FROM "{schema.schema}".jobs WHERE id = $1 FOR UPDATE'
-    transaction = plain.transaction()
-    await transaction.start()
-    # The server ends whoever looks first.
-    await plain.execute("SET LOCAL deadlock_timeout = '60s'")
-    await plain.fetch(lock, "j2")
+    first = await connect(**own.options(), ssl=False)
+    other = await connect(**own.options(), ssl=False)
+    before = await plain.fetchval(_DEADLOCKS)
+    for each in (first, other):
+        await each.execute("BEGIN")
+    # The store closes the circle, and finds it: it stands before the other in the line for j1.
+    await other.execute("SET LOCAL deadlock_timeout = '60s'")
+    await first.fetch(lock, "j1")
+    await other.fetch(lock, "j2")
     moving = asyncio.create_task(
         store.move([Move(event="cancel", job_id="j1"), Move(event="cancel", job_id="j2")])
     )
-    async with asyncio.timeout(40):
-        while not await plain.fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        ):
-            await asyncio.sleep(0.01)
-        await plain.fetch(lock, "j1")
-    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-    await transaction.commit()
+    await waiting(plain, 1)
+    locking = asyncio.create_task(other.fetch(lock, "j1"))
+    await waiting(plain, 2)
+    await first.close()
+    await locking
+    await other.close()
     assert [moved.status for moved in await moving] == ["applied", "applied"]
     async with asyncio.timeout(40):
-        while not await plain.fetchval(deadlocks):
+        while await plain.fetchval(_DEADLOCKS) == before:
             await asyncio.sleep(0.05)
     await store.close()
+
+
+async def waiting(plain: Any, count: int) -> None:
+    """Return once so many wait for another transaction."""
+    asked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    async with asyncio.timeout(40):
+        while await plain.fetchval(asked) != count:
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from jobmill.errors import StoreUnavailable
@@ -45,8 +46,8 @@ class Connection:
 
         A database without the schema is given it.
         """
-        if await self._whole(self._ask(self._wants_migration, PATIENCE, looks=False)):
-            await self._whole(self._ask(self._migrate, _MIGRATING, looks=False))
+        if await self._whole(partial(self._ask, self._wants_migration, PATIENCE, looks=False)):
+            await self._whole(partial(self._ask, self._migrate, _MIGRATING, looks=False))
 
     async def run(self, name: str, *arguments: object, looks: bool = False) -> Sequence[Any]:
         """The rows that a function of this release answers with; `looks`: it searches or counts."""
@@ -63,8 +64,7 @@ class Connection:
             found: Sequence[Any] = await connection.fetch(statement, *arguments)
             return found
 
-        rows: Sequence[Any] = await self._whole(self._again(ask, looks=looks))
-        return rows
+        return await self._whole(partial(self._again, ask, looks=looks))
 
     def hear(self, channels: Channels) -> Ears:
         """Ears for what is told by these channels, until they are closed."""
@@ -94,22 +94,28 @@ class Connection:
 
     async def _ask(self, ask: Callable[[Any], Awaitable[T]], patience: float, *, looks: bool) -> T:
         pool = self._pool
-        try:
-            # To wait behind others is no silence of the server, while they get their answers.
-            async with limited(patience, lambda: pool.answered):
-                await self._turns.acquire()
-                try:
-                    await pool.enter(looks=looks)
-                except BaseException:
-                    self._turns.release()
-                    raise
-        except TimeoutError as error:
-            raise outward(error, self._address) from error
+        if self._turns.locked() or pool.crowded(looks=looks):
+            try:
+                # To wait behind others is no silence of the server, while they get their answers.
+                async with limited(patience, lambda: pool.answered):
+                    await self._enter(looks=looks)
+            except TimeoutError as error:
+                raise outward(error, self._address) from error
+        else:
+            await self._enter(looks=looks)
         try:
             return await self._in_turn(ask, patience)
         finally:
             pool.leave(looks=looks)
             self._turns.release()
+
+    async def _enter(self, *, looks: bool) -> None:
+        await self._turns.acquire()
+        try:
+            await self._pool.enter(looks=looks)
+        except BaseException:
+            self._turns.release()
+            raise
 
     async def _in_turn(self, ask: Callable[[Any], Awaitable[T]], patience: float) -> T:
         pool = self._pool
@@ -144,17 +150,36 @@ class Connection:
         pool.put_back(connection)
         return answer
 
-    async def _whole(self, answer: Any) -> Any:
+    async def _whole(self, ask: Callable[[], Awaitable[T]]) -> T:
         """The answer; where the caller is cancelled, the call still runs to its end.
 
         A call cut off half-way would leave its connection out of step.
         """
-        task: asyncio.Task[Any] = asyncio.create_task(answer)
+        told: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(_tell(ask, told))
         self._under_way.add(task)
-        task.add_done_callback(self._done)
-        return await asyncio.shield(task)
 
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._under_way.discard(task)
-        if not task.cancelled():
-            task.exception()  # its caller may be gone
+        def done(task: asyncio.Task[None]) -> None:
+            self._under_way.discard(task)
+            if task.cancelled():
+                told.cancel()  # at the end of the loop, perhaps before its first step
+
+        task.add_done_callback(done)
+        return await told
+
+
+async def _tell(ask: Callable[[], Awaitable[T]], told: asyncio.Future[T]) -> None:
+    """Tell the answer to who waits for it, in the step in which it comes, if they are there."""
+    try:
+        answer = await ask()
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        if not told.done():
+            told.set_exception(error)
+            told.exception()  # its caller may be cancelled before it hears of it
+        if not isinstance(error, Exception):
+            raise
+    else:
+        if not told.done():
+            told.set_result(answer)

@@ -37,6 +37,10 @@ class Pool:
         self._listener = Listener(self._dialer.connect)
         self._keeper: asyncio.Task[None] = asyncio.create_task(self._keep())
 
+    def crowded(self, *, looks: bool) -> bool:
+        """Whether `enter` would have to wait."""
+        return self._turns.locked() or (looks and self._looks.locked())
+
     async def enter(self, *, looks: bool) -> None:
         """Wait for one's turn to use a connection, until `leave`; `looks`: to search or count.
 

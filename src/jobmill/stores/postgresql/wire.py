@@ -10,8 +10,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from jobmill.errors import PayloadError
-from jobmill.policy import Policy, decode_policy, encode_policy
+from jobmill.kept import metadata_of, policy_of
+from jobmill.policy import encode_policy
 from jobmill.states import RULES, UNFINISHED, Claim, Move, Note
 from jobmill.store import (
     Added,
@@ -31,9 +31,7 @@ from jobmill.tally import Bucket
 
 T = TypeVar("T")
 
-_STRINGS: Final = msgspec.json.Decoder(dict[str, str])
 _ENCODE: Final = msgspec.json.encode
-_ANY_POLICY: Final = Policy()
 _ESCAPE: Final = "\x1a"
 _NOTHING: Final = (None,) * 16
 _BACK: Final = frozenset(
@@ -157,27 +155,6 @@ def _turns(moves: Sequence[Move]) -> list[int] | None:
     return None if turn == 1 else turns
 
 
-def policy_of(column: bytes) -> Policy:
-    """The policy of a job; the default one where it does not decode.
-
-    One damaged row must not keep a claim from the jobs beside it.
-    """
-    try:
-        return decode_policy(column)
-    except PayloadError:
-        return _ANY_POLICY
-
-
-def _strings_of(column: bytes | None) -> dict[str, str]:
-    """The metadata of a job; none where it does not decode, as above."""
-    if column is None:
-        return {}
-    try:
-        return _STRINGS.decode(column)
-    except msgspec.DecodeError:
-        return {}
-
-
 def added_of(
     jobs: Sequence[NewJob], statuses: Sequence[Any] | None, ids: Sequence[str] | None
 ) -> list[Added]:
@@ -199,22 +176,22 @@ def _claim_of(row: Any) -> Claim:
     _, id_, token, name, payload, policy, attempt, lapses, priority, *rest = row
     enqueued_at, run_at, started_at, suspect, asked, unique_key, metadata, memo, *_ = rest
     return Claim(
-        id=plain(id_),
-        name=plain(name),
-        payload=payload,
-        policy=policy_of(policy),
-        token=plain(token),
-        attempt=attempt,
-        lapses=lapses,
-        priority=priority,
-        enqueued_at=enqueued_at,
-        run_at=run_at,
-        started_at=started_at,
-        suspect=suspect,
-        asked=asked,
-        unique_key=_maybe_plain(unique_key),
-        metadata=_strings_of(metadata),
-        memo=memo,
+        plain(id_),
+        plain(name),
+        payload,
+        policy_of(policy),
+        plain(token),
+        attempt,
+        lapses,
+        priority,
+        enqueued_at,
+        run_at,
+        started_at,
+        suspect,
+        asked,
+        _maybe_plain(unique_key),
+        metadata_of(metadata),
+        memo,
     )
 
 
@@ -273,7 +250,7 @@ def record_of(row: Any) -> Record:
         progress_note=_maybe_plain(row["progress_note"]),
         logs=tuple(row["logs"]),
         unique_key=_maybe_plain(row["unique_key"]),
-        metadata=_strings_of(row["metadata"]),
+        metadata=metadata_of(row["metadata"]),
         memo=row["memo"],
     )
 

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
-from jobmill.errors import ConfigError, PayloadError, PayloadTooLarge
-from jobmill.policy import Policy, decode_policy, encode_policy
+from jobmill.errors import ConfigError, PayloadTooLarge
+from jobmill.kept import metadata_of, policy_of
+from jobmill.policy import encode_policy
 from jobmill.states import Claim, Move, Note
 from jobmill.store import (
     Added,
@@ -32,10 +33,8 @@ from jobmill.stores.redis.head import NEVER, head_of, parts_of
 from jobmill.tally import HISTOGRAM_BOUNDS, Bucket
 
 Argument = str | bytes | int | float | bool | msgspec.Raw | None
-_STRINGS: Final = msgspec.json.Decoder(dict[str, str])
 _ENCODE: Final = msgspec.json.encode
 _PACK: Final = msgspec.msgpack.Encoder().encode
-_ANY_POLICY: Final = Policy()
 _BARS: Final = len(HISTOGRAM_BOUNDS) + 1
 _NO_MORE: Final = (None, None, None)
 _LONGEST: Final = 256 * 2**20
@@ -182,27 +181,6 @@ def _ever(instant: float) -> float | None:
     return None if instant == NEVER else instant
 
 
-def _policy(value: bytes) -> Policy:
-    """The policy of a job; the default one where it does not decode.
-
-    One damaged job must not keep a claim from the jobs beside it.
-    """
-    try:
-        return decode_policy(value)
-    except PayloadError:
-        return _ANY_POLICY
-
-
-def _strings(value: bytes | None) -> dict[str, str]:
-    """The metadata of a job; none where it does not decode, as above."""
-    if value is None:
-        return {}
-    try:
-        return _STRINGS.decode(value)
-    except msgspec.DecodeError:
-        return {}
-
-
 def added_of(jobs: Sequence[NewJob], answers: Sequence[Any]) -> list[Added]:
     """What became of new jobs: a word for each, or how it ended and another job's id."""
     added: list[Added] = []
@@ -237,22 +215,22 @@ def claim_of(fields: Sequence[Any]) -> Claim:
     suspect, asked, due, enqueued, priority, started, _, _, _, _, _, attempts, lapses, _ = numbers
     unique, metadata, memo = fields[4:] or _NO_MORE
     return Claim(
-        id=fields[0].decode(),
-        name=words[0],
-        payload=fields[2],
-        policy=_policy(fields[3]),
-        token=words[2],
-        attempt=attempts,
-        lapses=lapses,
-        priority=int(priority),
-        enqueued_at=enqueued,
-        run_at=due,
-        started_at=started,
-        suspect=suspect == 1,
-        asked=asked == 1,
-        unique_key=_text(unique),
-        metadata=_strings(metadata),
-        memo=memo,
+        fields[0].decode(),
+        words[0],
+        fields[2],
+        policy_of(fields[3]),
+        words[2],
+        attempts,
+        lapses,
+        int(priority),
+        enqueued,
+        due,
+        started,
+        suspect == 1,
+        asked == 1,
+        _text(unique),
+        metadata_of(metadata),
+        memo,
     )
 
 
@@ -285,7 +263,7 @@ def record_of(answer: Sequence[Any] | None) -> Record | None:
         name=head.name,
         state=state.decode(),
         payload=kept["payload"],
-        policy=_policy(kept["policy"]),
+        policy=policy_of(kept["policy"]),
         priority=int(head.priority),
         run_at=head.due,
         enqueued_at=head.enqueued,
@@ -307,7 +285,7 @@ def record_of(answer: Sequence[Any] | None) -> Record | None:
         progress_note=_text(get("progress_note")),
         logs=tuple(logs),
         unique_key=_text(get("unique")),
-        metadata=_strings(get("metadata")),
+        metadata=metadata_of(get("metadata")),
         memo=get("memo"),
     )
 

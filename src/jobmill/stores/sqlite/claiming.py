@@ -10,10 +10,10 @@ from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from jobmill.kept import metadata_of, policy_of
 from jobmill.states import RULES, Claim, Move, Note
 from jobmill.store import MATURE_LIMIT, TAKEOVER_LIMIT, Beat, Claimed, Lease, Want
 from jobmill.stores.sqlite.moving import move, take_notes
-from jobmill.stores.sqlite.rows import policy_of, strings_of
 from jobmill.stores.sqlite.turn import Turn
 
 if TYPE_CHECKING:
@@ -186,21 +186,23 @@ def _place_of(row: tuple[Any, ...]) -> _Place:
 
 
 def _claim_of(row: tuple[Any, ...]) -> Claim:
+    _, id_, name, attempt, lapses, priority, enqueued_at, run_at, started_at, token, *rest = row
+    suspect, asked, unique_key, policy, metadata, memo, payload, *_ = rest
     return Claim(
-        id=row[1],
-        name=row[2],
-        attempt=row[3],
-        lapses=row[4],
-        priority=row[5],
-        enqueued_at=row[6],
-        run_at=row[7],
-        started_at=row[8],
-        token=row[9],
-        suspect=bool(row[10]),
-        asked=bool(row[11]),
-        unique_key=row[12],
-        policy=policy_of(row[13]),
-        metadata=strings_of(row[14]),
-        memo=row[15],
-        payload=row[16],
+        id_,
+        name,
+        payload,
+        policy_of(policy),
+        token,
+        attempt,
+        lapses,
+        priority,
+        enqueued_at,
+        run_at,
+        started_at,
+        bool(suspect),
+        bool(asked),
+        unique_key,
+        metadata_of(metadata),
+        memo,
     )

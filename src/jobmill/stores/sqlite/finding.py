@@ -10,9 +10,9 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from jobmill.errors import ConfigError
+from jobmill.kept import metadata_of, policy_of
 from jobmill.states import STATES, State
 from jobmill.store import Counts, Page, Query, Record
-from jobmill.stores.sqlite.rows import policy_of, strings_of
 from jobmill.stores.sqlite.turn import Turn
 
 _LAST: Final = 2**63 - 1
@@ -230,7 +230,7 @@ def _record(
         progress=row[20],
         progress_note=row[21],
         policy=policy_of(row[22]),
-        metadata=strings_of(row[23]),
+        metadata=metadata_of(row[23]),
         memo=row[24],
         payload=row[25],
         result=row[26],

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from jobmill.kept import policy_of
 from jobmill.states import ENDED, NEEDS_TOKEN, RULES, Move, Note, Rule, State
 from jobmill.store import KEPT_ERRORS, KEPT_LINES, Moved
 from jobmill.stores.sqlite.adding import holder_of
 from jobmill.stores.sqlite.figures import Figures
-from jobmill.stores.sqlite.rows import policy_of
 from jobmill.stores.sqlite.turn import Turn
 
 
@@ -160,6 +160,7 @@ class _Changes:
         self._rows: dict[str, list[tuple[Any, ...]]] = {}
         self._notes: list[tuple[int, int | None, Note]] = []
         self._errors: list[tuple[int, bytes]] = []
+        self._ended: list[str] = []
 
     def settle_before(self, job: Job) -> None:
         """See that what was changed before comes before what is changed now."""
@@ -191,7 +192,8 @@ class _Changes:
             job.run_at = turn.now
         elif rule.due == "after_delay" and not diverted:
             job.run_at = turn.now + move.delay
-        self._take_errors(job, rule, move)
+        if move.error is not None or job.asked:
+            self._take_errors(job, rule, move)
         job.state = after
         if rule.fresh:
             job.start_over()
@@ -200,7 +202,7 @@ class _Changes:
         else:
             self._set(job, rule, move)
         if ends:
-            turn.tell_ends((job.id,))
+            self._ended.append(job.id)
         elif job.state_at(turn.now) == "pending":
             turn.tell_jobs()
 
@@ -268,3 +270,4 @@ class _Changes:
         """Write all, and the figures that go with it."""
         self.write()
         self._figures.write()
+        self._turn.tell_ends(self._ended)

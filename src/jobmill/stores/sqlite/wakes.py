@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable, Set as AbstractSet
 
 Topic: TypeAlias = tuple[str, str]
 """A queue and a topic of it."""
@@ -71,18 +72,18 @@ class Wakes:
             self._waiters.discard(waiter)
             self._see(waiter.topics, seen)
 
-    def tell(self, topics: Collection[Topic]) -> None:
+    def tell(self, topics: AbstractSet[Topic]) -> None:
         """Wake those who wait for one of the topics."""
         if not topics:
             return
         with self._lock:
             self._number += 1
-            for topic in topics:
-                # Taken out first, so that the order of the dict is that of the tellings.
-                self._told.pop(topic, None)
-                self._told[topic] = self._number
-            while len(self._told) > _REMEMBERED:
-                del self._told[next(iter(self._told))]
+            # Taken out first, so that the order of the dict is that of the tellings.
+            for topic in self._told.keys() & topics:
+                del self._told[topic]
+            self._told.update(dict.fromkeys(topics, self._number))
+            for topic in list(islice(self._told, max(0, len(self._told) - _REMEMBERED))):
+                del self._told[topic]
             woken = [waiter for waiter in self._waiters if not waiter.topics.isdisjoint(topics)]
         _wake(woken)
 
