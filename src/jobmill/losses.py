@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from typing import Final
 
@@ -12,6 +13,8 @@ from jobmill.store import Store
 log: Final = logging.getLogger("jobmill.worker")
 
 _NAMED: Final = 3
+_TELLING: Final = threading.Lock()
+"""Two look for lost leases, each in its thread: the renewer, and after a freeze the feed."""
 
 
 async def tell_losses(store: Store, lost: Sequence[Run], now: float) -> None:
@@ -21,18 +24,13 @@ async def tell_losses(store: Store, lost: Sequence[Run], now: float) -> None:
     is none, nobody took the job over: the store was emptied, or put back. `now` is an instant of
     the clock by which leases were renewed.
     """
-    # The thread that renews and the loop that claims may both find them lost, at the same time.
-    lost = [run for run in lost if not run.missed]
-    if not lost:
-        return
-    for run in lost:
-        run.missed = True
     records = await store.get([run.claim.id for run in lost])
-    gone = [
-        run.claim.id
-        for run, record in zip(lost, records, strict=True)
-        if record is None and now - run.renewed < _kept(run)
-    ]
+    gone: list[str] = []
+    with _TELLING:
+        for run, record in zip(lost, records, strict=True):
+            if record is None and not run.missed and now - run.renewed < _kept(run):
+                run.missed = True
+                gone.append(run.claim.id)
     if gone:
         named = ", ".join(gone[:_NAMED]) + (", ..." if len(gone) > _NAMED else "")
         log.warning(

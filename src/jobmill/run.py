@@ -40,10 +40,10 @@ class Run:
     """Whether anything of the attempt has started; until then it is handed back at once."""
     cuttable: bool = False
     """Whether the attempt goes on, so that it may be cancelled."""
-    missed: bool = False
-    """Whether it was looked for its record, since its lease is lost."""
     abandoned: bool = False
     """Whether nobody waits any more for a thread of it to end."""
+    missed: bool = False
+    """Whether it was told that the store has no record of the job."""
     dirty: bool = False
     """Whether there is something to be told to the store."""
     telling: Collection[asyncio.Future[None] | concurrent.futures.Future[None]] = ()

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from jobmill import InMemoryQueue, JobContext, Worker, create_rate_limit_middleware, feed
+from jobmill.clock import SystemClock
+from jobmill.losses import tell_losses
 from jobmill.queue import Queue
+from jobmill.run import Run
+from jobmill.stores.memory import MemoryStore
+from jobmill.testing.contract.case import a_job, a_want
 from tests.api.running.kit import define, ended, flaky, record_of, until
 
 
@@ -306,3 +311,16 @@ async def test_an_emptied_store_is_told_once_and_a_job_taken_over_is_none(
     await queue.shutdown()
     assert len(said()) == emptied
     assert all("no record of 5 jobs that run here" in text for text in said())
+
+
+async def test_a_loss_that_both_find_who_look_for_it_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """After a freeze the renewer and the feed ask at the same time."""
+    store, emptied = MemoryStore(), MemoryStore()
+    await store.add([a_job()])
+    (claim,) = (await store.claim(a_want())).claims
+    clock = SystemClock()
+    run = Run(claim, clock, clock.boot(), "default")
+    await asyncio.gather(*[tell_losses(emptied, [run], clock.boot()) for _ in range(2)])
+    assert caplog.text.count("has lost data: it has no record of 1 jobs that run here") == 1
