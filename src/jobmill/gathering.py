@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextvars import Context
 from typing import Final
 
@@ -99,6 +99,18 @@ def _fail(batch: list[tuple[NewJob, bool, asyncio.Future[Added]]], error: BaseEx
     for job, _, answer in batch:
         if not answer.done():
             answer.set_exception(_own(error, job))
+
+
+def portions(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
+    """The jobs as they go to the store, a call for each: not too many of them, nor of their bytes."""
+    start = size = 0
+    for end, job in enumerate(jobs):
+        size += len(job.payload)
+        if end - start == PER_CALL or (end > start and size > _BYTES_PER_CALL):
+            yield jobs[start:end]
+            start, size = end, len(job.payload)
+    if start < len(jobs):
+        yield jobs[start:]
 
 
 def _own(error: BaseException, job: NewJob) -> BaseException:

@@ -21,7 +21,7 @@ from jobmill.errors import (
     PayloadTooLarge,
     StoreUnavailable,
 )
-from jobmill.gathering import PER_CALL, unavailable
+from jobmill.gathering import portions, unavailable
 from jobmill.handle import JobHandle
 from jobmill.home import Home, Line, SyncSide
 from jobmill.infos import info_of, stats_of
@@ -169,7 +169,9 @@ class Queue:
     ) -> list[JobHandle[R]]:
         """Put many jobs into the queue: one round trip, all or nothing, for each thousand.
 
-        Raises: as `enqueue`; what was stored of earlier thousands stays. The `job_ids` of
+        Of great payloads, for each 8 MiB.
+
+        Raises: as `enqueue`; what was stored by earlier round trips stays. The `job_ids` of
         StoreUnavailable are those of all the calls, in their order.
         """
         request = check_enqueue(cast("Mapping[str, Any]", options))
@@ -183,8 +185,8 @@ class Queue:
         with self.tracing.sending([self._new(call, request) for call in some]) as new:
             added: list[Added] = []
             try:
-                for start in range(0, len(new), PER_CALL):
-                    added += await self._add_whole(new[start : start + PER_CALL], request)
+                for some_new in portions(new):
+                    added += await self._add_whole(some_new, request)
             except StoreUnavailable as error:
                 raise unavailable(error, new) from error
             return [self._handle(call, one) for call, one in zip(some, added, strict=True)]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from jobmill import StoreUnavailable
-from jobmill.gathering import PER_CALL, Gatherer
+from jobmill.gathering import PER_CALL, Gatherer, portions
 from jobmill.store import Added, NewJob
 from jobmill.stores.memory import MemoryStore
 from jobmill.testing.contract.case import a_job
@@ -62,3 +62,22 @@ async def test_all_of_one_turn_go_in_as_few_calls_as_may_be(count: int) -> None:
     assert [each.status for each in added] == ["added"] * count
     assert store.sizes == [min(PER_CALL, count - start) for start in range(0, count, PER_CALL)]
     await store.close()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([], []),
+        ([1] * (2 * PER_CALL + 1), [PER_CALL, PER_CALL, 1]),
+        ([3 << 20] * 5, [2, 2, 1]),
+        ([9 << 20, 1, 9 << 20, 9 << 20, 1, 1], [1, 1, 1, 1, 2]),
+        ([8 << 20, 1], [1, 1]),
+    ],
+)
+def test_a_call_carries_as_many_bytes_as_a_store_takes(
+    sizes: list[int], expected: list[int]
+) -> None:
+    jobs = [a_job(f"j{n}", payload=b"x" * size) for n, size in enumerate(sizes)]
+    some = list(portions(jobs))
+    assert [job.id for each in some for job in each] == [job.id for job in jobs]
+    assert [len(each) for each in some] == expected
