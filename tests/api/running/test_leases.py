@@ -44,10 +44,16 @@ async def steal(queue: Queue, job_id: str) -> Claim:
     store = queue.store.handle()
     await store.open()
     later = time.time() + 10_000
-    want = Want(worker="thief", token=fresh("token"), limit=0, lease=30_000)
-    claimed = await store.claim(want, now=later)
+
+    async def take() -> Claim | None:
+        # A record that its worker writes at that moment is left to the next look.
+        want = Want(worker="thief", token=fresh("token"), limit=0, lease=30_000)
+        lapsed = (await store.claim(want, now=later)).lapsed
+        return next((each for each in lapsed if each.id == job_id), None)
+
+    claim = await until(take)
     await store.close()
-    (claim,) = [each for each in claimed.lapsed if each.id == job_id]
+    assert isinstance(claim, Claim)
     return claim
 
 
@@ -87,11 +93,7 @@ async def test_a_stale_settle_is_refused_and_counted(make_queue: Any) -> None:
     worker = queue.process()
     handle = await queue.enqueue(define(handler))
     await reached(queue, handle, "processing")
-    store = queue.store.handle()
-    await store.open()
-    want = Want(worker="thief", token=fresh("token"), limit=0, lease=30_000)
-    await store.claim(want, now=time.time() + 10_000)
-    await store.close()
+    await steal(queue, handle.id)
     free.set()
     (feed,) = worker._feeds
     await until(lambda: feed.runner.faults["stale settle"])
