@@ -203,7 +203,7 @@ async def test_a_handler_that_blocks_the_loop_keeps_its_job(
     warned = [each.getMessage() for each in caplog.records if "blocked the event loop" in each.msg]
     assert len(warned) == 1
     assert job.name in warned[0]
-    assert "eventually_sync(lambda" in warned[0]
+    assert "in blocking\n" in warned[0]
 
 
 class Rival:
