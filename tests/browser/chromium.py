@@ -21,7 +21,7 @@ Scheme = Literal["light", "dark"]
 
 WIDE = {"width": 1440, "height": 900}
 NARROW = {"width": 390, "height": 844}
-PATIENCE = 30_000.0
+PATIENCE = 60_000.0
 """Milliseconds that something may take to show: a machine may be slow."""
 AXE = Path(__file__).parent / "axe" / "axe.min.js"
 

@@ -24,8 +24,20 @@ def cli(tmp_path: Path) -> Iterator[Cli]:
 
 @pytest.fixture(scope="session")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Cli:
-    """The command in a folder whose jobs.db has jobs of each status; only to be read."""
-    folder = tmp_path_factory.mktemp("filled")
+    """The command in a folder whose jobs.db has jobs of each status; only to be read.
+
+    They ended whenever a test of this process first asked for it, perhaps many minutes ago.
+    """
+    return _filled(tmp_path_factory.mktemp("filled"))
+
+
+@pytest.fixture
+def just_filled(tmp_path: Path) -> Cli:
+    """The same, whose jobs have ended a moment ago."""
+    return _filled(tmp_path)
+
+
+def _filled(folder: Path) -> Cli:
     (folder / "app.py").write_text(APP)
     with isolated():
         asyncio.run(_fill(folder / "jobs.db"))
