@@ -102,7 +102,7 @@ def _fail(batch: list[tuple[NewJob, bool, asyncio.Future[Added]]], error: BaseEx
 
 
 def portions(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
-    """The jobs as they go to the store, a call for each: not too many of them, nor of their bytes."""
+    """The jobs by calls to the store, none of which is too long."""
     start = size = 0
     for end, job in enumerate(jobs):
         size += len(job.payload)
