@@ -329,6 +329,20 @@ async def test_a_lost_race_is_run_again(store: PostgresStore) -> None:
 
 
 @pytest.mark.store("postgresql")
+async def test_who_loses_a_race_leaves_the_winner_time(store: PostgresStore) -> None:
+    """On a busy machine it is not there at once to take what the loser let go of."""
+    winner = asyncio.create_task(asyncio.sleep(0.05))
+
+    async def ask(_connection: Any) -> str:
+        if not winner.done():
+            raise said("40P01")
+        return "done"
+
+    assert store._connection is not None
+    assert await store._connection._again(ask, looks=False) == "done"
+
+
+@pytest.mark.store("postgresql")
 async def test_no_number_is_given_twice_where_the_last_writes_are_gone(
     store: PostgresStore, plain: Any
 ) -> None:

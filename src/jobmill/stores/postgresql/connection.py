@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -26,6 +27,8 @@ _MIGRATING: Final = 60.0
 _AT_ONCE: Final = 4
 """Calls of one store at once: so many of the pool's connections may one queue take up."""
 _RACES: Final = 5
+_PAUSE: Final = 0.02
+"""Seconds, about, that who lost twice leaves to the winner; twice as many each further time."""
 
 
 class Connection:
@@ -84,12 +87,15 @@ class Connection:
 
     async def _again(self, ask: Callable[[Any], Awaitable[T]], *, looks: bool) -> T:
         """The answer; a call that lost a race was undone, and is sent again."""
-        for _ in range(_RACES):
+        for lost in range(_RACES):
             try:
                 return await self._ask(ask, PATIENCE, looks=looks)
             except StoreUnavailable as error:
                 if error.__cause__ is None or not is_race(error.__cause__):
                     raise
+            if lost:
+                # Who is awake would take the lock again before the winner has woken up to it.
+                await asyncio.sleep(random.uniform(0.5, 1.0) * _PAUSE * 2 ** (lost - 1))
         return await self._ask(ask, PATIENCE, looks=looks)
 
     async def _ask(self, ask: Callable[[Any], Awaitable[T]], patience: float, *, looks: bool) -> T:
