@@ -53,10 +53,10 @@ async def works(address: Address) -> None:
 
 
 async def test_a_database_without_the_schema_gets_it(address: Address, plain: Any) -> None:
-    found = await status(plain, address)
+    found = await status(plain.fetch, address)
     assert (found.applied, found.programs, found.current) == (0, False, False)
     await works(address)
-    found = await status(plain, address)
+    found = await status(plain.fetch, address)
     assert (found.applied, found.programs, found.current) == (LATEST, True, True)
 
 
@@ -93,7 +93,7 @@ async def test_an_older_schema_is_told_with_the_command(address: Address, plain:
     with pytest.raises(SchemaMismatch, match="jobmill migrate up"):
         await store.open()
     await store.close()
-    assert not (await status(plain, address)).current
+    assert not (await status(plain.fetch, address)).current
 
 
 async def test_an_older_schema_is_brought_up_to_date_where_that_is_asked(
@@ -124,7 +124,7 @@ async def test_a_newer_schema_is_fine_while_the_functions_are_there(
 
 async def test_up_and_its_text_do_the_same(address: Address, plain: Any) -> None:
     await plain.execute(as_sql(address.schema))
-    assert (await status(plain, address)).current
+    assert (await status(plain.fetch, address)).current
     assert (await up(plain, address)).current
     await works(address)
 

@@ -49,7 +49,7 @@ class Connection:
 
         A database without the schema is given it.
         """
-        if await self._whole(partial(self._ask, self._wants_migration, PATIENCE, looks=False)):
+        if await migrating.wants_migration(self.fetch, self._address):
             await self._whole(partial(self._ask, self._migrate, _MIGRATING, looks=False))
 
     async def run(self, name: str, *arguments: object, looks: bool = False) -> Sequence[Any]:
@@ -78,9 +78,6 @@ class Connection:
         while self._under_way:
             await asyncio.wait(self._under_way)
         await POOLS.release(self._pool)
-
-    async def _wants_migration(self, connection: Any) -> bool:
-        return await migrating.wants_migration(connection, self._address)
 
     async def _migrate(self, connection: Any) -> None:
         await migrating.up(connection, self._address)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobmill.errors import ConfigError
 from jobmill.stores.postgresql.driver import connect
-from jobmill.stores.postgresql.patience import limited
+from jobmill.stores.postgresql.patience import PATIENCE, limited
 
 if TYPE_CHECKING:
     import ssl
@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from jobmill.stores.postgresql.address import Address
 
 _READ_COMMITTED: Final = "read committed"
-_LEVEL: Final = "SELECT current_setting('default_transaction_isolation')"
+_LISTS: Final = ("text", "bytea", "bigint", "integer", "boolean", "double precision")
+"""Of what arguments are lists. Their types are asked for by the driver, in four round trips, when
+the first statement of a connection has such an argument: at once, and not with a call that waits
+for its answer."""
+_LEVEL: Final = "SELECT current_setting('default_transaction_isolation') AS level, " + ", ".join(
+    [f"${number}::{name}[]" for number, name in enumerate(_LISTS, 1)]
+)
+_LEARNING: Final = 3 * PATIENCE
+"""Seconds for these six round trips."""
 
 
 class Dialer:
@@ -51,16 +59,17 @@ class Dialer:
                 timeout=None,
                 server_settings={"application_name": "jobmill"},
             )
-            try:
+        try:
+            async with limited(_LEARNING):
                 await self._isolate(connection)
-            except BaseException:
-                connection.terminate()
-                raise
+        except BaseException:
+            connection.terminate()
+            raise
         return connection
 
     async def _isolate(self, connection: Any) -> None:
         """Have every statement of a call see what was committed before it, as the calls need."""
-        ((level,),) = await connection.fetch(_LEVEL)
+        level = (await connection.fetchrow(_LEVEL, *[None for _ in _LISTS]))["level"]
         if level == _READ_COMMITTED:
             return
         if not self._address.statement_cache_size:

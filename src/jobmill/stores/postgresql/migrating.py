@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
@@ -16,6 +16,8 @@ from jobmill.stores.postgresql.programs import DIGEST, LATEST, migration, progra
 
 if TYPE_CHECKING:
     from jobmill.stores.postgresql.address import Address
+
+Fetch: TypeAlias = Callable[..., Awaitable[Sequence[Any]]]
 
 _OLDEST: Final = 130_000
 _LOCK: Final = 0x6A6F626D_696C6C
@@ -38,6 +40,10 @@ SELECT
         SELECT 1 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
         WHERE n.nspname = $1 AND c.relname = 'migrations'
     ) AS ours"""
+_THERE: Final = """\
+SELECT
+    (SELECT coalesce(max(m.number), 0) FROM {schema}.migrations AS m),
+    EXISTS (SELECT 1 FROM {schema}.programs AS p WHERE p.digest = $1)"""
 _BOOKS: Final = """\
 CREATE TABLE {schema}.migrations (
     number integer PRIMARY KEY,
@@ -67,14 +73,14 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         return self.applied >= self.latest and self.programs
 
 
-async def status(connection: Any, address: Address) -> Status:
-    """What the schema holds.
+async def status(fetch: Fetch, address: Address) -> Status:
+    """What the schema holds; `fetch` gives the rows of a statement.
 
     Raises: ConfigError and SchemaMismatch where the server is none for jobmill;
     StoreUnavailable where it is a standby.
     """
     schema = quoted(address.schema)
-    about = await connection.fetchrow(_ABOUT, address.schema)
+    (about,) = await fetch(_ABOUT, address.schema)
     if about["version"] < _OLDEST:
         message = f"{address} is PostgreSQL {about['version'] // 10_000}: take 13 or later"
         raise SchemaMismatch(message)
@@ -90,22 +96,16 @@ async def status(connection: Any, address: Address) -> Status:
         )
     applied, programs = 0, False
     if about["ours"]:
-        applied = await connection.fetchval(
-            f"SELECT coalesce(max(number), 0) FROM {schema}.migrations"  # noqa: S608  quoted
-        )
-        programs = await connection.fetchval(
-            f"SELECT EXISTS (SELECT 1 FROM {schema}.programs WHERE digest = $1)",  # noqa: S608
-            DIGEST,
-        )
+        ((applied, programs),) = await fetch(_THERE.format(schema=schema), DIGEST)
     return Status(schema=address.schema, applied=applied, latest=LATEST, programs=programs)
 
 
-async def wants_migration(connection: Any, address: Address) -> bool:
+async def wants_migration(fetch: Fetch, address: Address) -> bool:
     """Whether the schema has to be brought up to date before it can be worked with.
 
     Raises: SchemaMismatch where it is there and older, unless the address says `auto_migrate`.
     """
-    found = await status(connection, address)
+    found = await status(fetch, address)
     if found.current:
         return False
     if found.applied and not address.auto_migrate:
@@ -127,7 +127,7 @@ async def up(connection: Any, address: Address) -> Status:
     async with connection.transaction(isolation="read_committed"):
         await connection.execute(_AT_LEISURE)
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-        found = await status(connection, address)
+        found = await status(connection.fetch, address)
         if found.current:
             return found
         about = await connection.fetchrow(_ABOUT, address.schema)
@@ -147,7 +147,7 @@ async def up(connection: Any, address: Address) -> Status:
                 f"INSERT INTO {schema}.programs (digest) VALUES ($1)",  # noqa: S608  quoted
                 DIGEST,
             )
-        return await status(connection, address)
+        return await status(connection.fetch, address)
 
 
 def as_sql(schema: str, applied: int = 0, *, programs: bool = False) -> str:
@@ -180,8 +180,14 @@ class Migrations:
 
     async def status(self) -> Status:
         """What the schema holds, and what this release needs."""
-        async with self._connected() as connection, limited():
-            return await status(connection, self._address)
+        async with self._connected() as connection:
+
+            async def fetch(statement: str, *words: object) -> Sequence[Any]:
+                async with limited():
+                    rows: Sequence[Any] = await connection.fetch(statement, *words)
+                    return rows
+
+            return await status(fetch, self._address)
 
     async def up(self) -> Status:
         """Bring the schema up to date, in one transaction; nothing where it is."""
