@@ -33,7 +33,9 @@ STORES: Final = ("memory", "sqlite", "redis", "postgresql")
 VERBS: Final = ("drain", "bulk", "gathered", "one", "latency")
 FULL_BACKLOGS: Final = (1_000, 10_000, 100_000, 1_000_000)
 BACKLOGS: Final = (1_000, 100_000)
-IDLE: Final = 5.0
+SETTLING: Final = 15.0
+IDLE: Final = 20.0
+"""Seconds in which nothing is asked of a worker: a server may count late what it did before."""
 
 Note = Callable[[str, str, str, float], None]
 """Takes a store, what was measured, of whom, and the figure."""
@@ -142,12 +144,12 @@ def once(place: Place, jobs: int, backlogs: tuple[int, ...], note: Note) -> None
     with measures.Workers(url, "default", 1, 10) as workers:
         # What the server does by itself ends with the first asking, a little later.
         place.statements()
-        asyncio.run(asyncio.sleep(IDLE))
+        asyncio.run(asyncio.sleep(SETTLING))
         note(place.name, "memory MB", "jobmill", workers.memory())
         if (before := place.statements()) is not None:
-            asyncio.run(asyncio.sleep(2 * IDLE))
+            asyncio.run(asyncio.sleep(IDLE))
             after = place.statements() or 0.0
-            note(place.name, "idle statements", "jobmill", (after - before) / (2 * IDLE))
+            note(place.name, "idle statements", "jobmill", (after - before) / IDLE)
 
 
 def about(options: argparse.Namespace, load: str) -> dict[str, Any]:
