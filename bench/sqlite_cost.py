@@ -15,30 +15,21 @@ import sqlite3
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from bench.bare import drain_sqlite
 from bench.store_work import add, work
+from jobmill.store import Store
 from jobmill.stores.sqlite import SQLiteStore
 
 
-async def filled(file: Path, jobs: int) -> float:
-    """Seconds that it takes to add so many jobs."""
+async def spent(file: Path, do: Callable[[Store, int], Awaitable[None]], jobs: int) -> float:
+    """Seconds that it takes to do it with so many jobs."""
     store = SQLiteStore(file)
     await store.open()
     before = time.process_time()
-    await add(store, jobs)
-    took = time.process_time() - before
-    await store.close()
-    return took
-
-
-async def worked(file: Path, jobs: int) -> float:
-    """Seconds that it takes to claim and settle all of them."""
-    store = SQLiteStore(file)
-    await store.open()
-    before = time.process_time()
-    await work(store, jobs)
+    await do(store, jobs)
     took = time.process_time() - before
     await store.close()
     return took
@@ -47,9 +38,9 @@ async def worked(file: Path, jobs: int) -> float:
 def measured(folder: Path, jobs: int) -> dict[str, float]:
     """Microseconds for each job, by what was done."""
     ours, bare = folder / "ours.db", folder / "bare.db"
-    found = {"add": asyncio.run(filled(ours, jobs))}
-    found["claim and settle"] = asyncio.run(worked(ours, jobs))
-    asyncio.run(filled(bare, jobs))
+    found = {"add": asyncio.run(spent(ours, add, jobs))}
+    found["claim and settle"] = asyncio.run(spent(ours, work, jobs))
+    asyncio.run(spent(bare, add, jobs))
     before = time.process_time()
     drain_sqlite(bare)
     found["bare loop"] = time.process_time() - before

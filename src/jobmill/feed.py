@@ -189,6 +189,8 @@ class Feed:
                     some.append(run)
                     notes[run.claim.id] = note
                     size += _bytes_of(note)
+            if not some:
+                return
             beats = await self.store.renew([run.lease for run in some], self.queue.lease, notes)
             for run, beat in zip(some, beats, strict=True):
                 if beat != "lost":

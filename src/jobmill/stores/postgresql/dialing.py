@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
 _READ_COMMITTED: Final = "read committed"
 _LISTS: Final = ("text", "bytea", "bigint", "integer", "boolean", "double precision")
-"""Of what arguments are lists. Their types are asked for by the driver, in four round trips, when
-the first statement of a connection has such an argument: at once, and not with a call that waits
-for its answer."""
+"""Of what arguments are lists. The driver asks about their types, in four round trips, once in a
+process: when it connects, and not with a call that waits for its answer."""
 _LEVEL: Final = "SELECT current_setting('default_transaction_isolation') AS level, " + ", ".join(
     [f"${number}::{name}[]" for number, name in enumerate(_LISTS, 1)]
 )
