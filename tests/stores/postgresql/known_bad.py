@@ -351,7 +351,7 @@ REST = (
     ),
     Fault(
         "has one queue for all",
-        {"WHERE j.queue = p_queue AND j.seq > 0\n            AND (p_ids": "WHERE TRUE AND (p_ids"},
+        {"AND j.queue BETWEEN p_queue AND p_queue": ""},
         ("test_queues_do_not_see_each_other",),
     ),
     Fault(

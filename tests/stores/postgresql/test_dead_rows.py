@@ -130,3 +130,17 @@ async def test_what_comes_back_is_found_behind_dead_rows(store: PostgresStore, p
     surveyor = store._surveyor
     assert surveyor is not None
     assert surveyor._task is not None, "no claim asked for a survey"
+
+
+async def test_claims_of_given_instants_are_not_led_by_what_the_servers_clock_said(
+    store: PostgresStore, pinned: Any
+) -> None:
+    await pinned(8_000)
+    now = 1_700_000_000.0
+    assert not (await store.claim(a_want("t1", limit=1), now=now)).claims
+    surveyor = store._surveyor
+    assert surveyor is not None
+    assert surveyor._task is None
+    # One of the server's own time is surveyed.
+    await store.claim(a_want("t2", limit=1))
+    assert surveyor._task is not None

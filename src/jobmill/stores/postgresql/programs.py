@@ -40,6 +40,8 @@ SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off SET j
 _LOCK_TIMEOUT: Final = "4s"
 _WINDOW: Final = 10_000
 """Jobs between two looks at the time, in a search that no index leads."""
+_GLANCE: Final = 1_000
+"""The newest jobs, among which a search begins that indexes lead, but in another order."""
 
 _HERE: Final = resources.files("jobmill.stores.postgresql")
 _FILES: Final = (
@@ -108,6 +110,7 @@ _CONSTANTS: Final[dict[str, str]] = {
     "SURVEYED_PRIORITIES": str(_SURVEYED_PRIORITIES),
     "SURVEY_HOLDS": repr(_SURVEY_HOLDS),
     "WINDOW": str(_WINDOW),
+    "GLANCE": str(_GLANCE),
     "BARS": str(_BARS),
     "SUMMED_BARS": ",\n        ".join(
         f"p_bars[{bar}] + p_more[{bar}]" for bar in range(1, _BARS + 1)
