@@ -37,7 +37,9 @@ SET max_parallel_workers_per_gather = 0 AS $$
 #variable_conflict use_column
 DECLARE
     v_now double precision := jobmill.instant(p_now);
-    v_ended text[] := ARRAY(SELECT s FROM unnest(p_states) AS s WHERE s = ANY ({{ENDED}}));
+    v_ended text[] := ARRAY(
+        SELECT DISTINCT s FROM unnest(p_states) AS s WHERE s = ANY ({{ENDED}})
+    );
     -- The walk is along the ends of one state, or else along all jobs.
     v_along text := CASE WHEN v_ended = p_states AND cardinality(v_ended) = 1 THEN v_ended[1] END;
     -- An index leads to a name only among jobs that wait or run.
