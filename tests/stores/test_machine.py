@@ -73,26 +73,26 @@ class PostgresMachine(StoreMachine):
 
 
 @pytest.mark.store("memory")
-@pytest.mark.timeout(7_200 if SOAK else 300)
+@pytest.mark.timeout(7_200 if SOAK else 900)
 def test_memory() -> None:
     run_state_machine_as_test(MemoryMachine, settings=_settings(100))
 
 
 @pytest.mark.store("sqlite")
-@pytest.mark.timeout(7_200 if SOAK else 300)
+@pytest.mark.timeout(7_200 if SOAK else 900)
 def test_sqlite() -> None:
     run_state_machine_as_test(SQLiteMachine, settings=_settings(100))
 
 
 @pytest.mark.store("redis")
-@pytest.mark.timeout(7_200 if SOAK else 300)
+@pytest.mark.timeout(7_200 if SOAK else 900)
 def test_redis(redis_address: Address) -> None:
     RedisMachine.address = redis_address
     run_state_machine_as_test(RedisMachine, settings=_settings(100))
 
 
 @pytest.mark.store("postgresql")
-@pytest.mark.timeout(7_200 if SOAK else 300)
+@pytest.mark.timeout(7_200 if SOAK else 900)
 def test_postgresql(postgres_address: postgresql.Address) -> None:
     PostgresMachine.address = postgres_address
     run_state_machine_as_test(PostgresMachine, settings=_settings(60))

@@ -83,7 +83,9 @@ async def test_a_run_that_lost_its_lease_is_told_and_writes_nothing(make_queue: 
 
 
 async def test_a_stale_settle_is_refused_and_counted(make_queue: Any) -> None:
-    queue: Queue = make_queue(lease=1000)
+    queue, faults = flaky(make_queue(lease=1000))
+    # So that no renewal tells it of the theft first.
+    faults.away.add("renew")
     free = asyncio.Event()
 
     async def handler(ctx: JobContext[Any]) -> str:
@@ -99,6 +101,7 @@ async def test_a_stale_settle_is_refused_and_counted(make_queue: Any) -> None:
     await until(lambda: feed.runner.faults["stale settle"])
     record = await record_of(queue, handle.id)
     assert (record.state, record.worker, record.result) == ("processing", "thief", None)
+    await queue.shutdown()
 
 
 async def test_a_lapse_burns_no_attempt_and_the_suspect_runs_alone(make_queue: Any) -> None:

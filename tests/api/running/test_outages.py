@@ -250,7 +250,8 @@ async def test_a_store_that_refuses_is_said_once_and_tried_again(
 ) -> None:
     monkeypatch.setattr("jobmill.worker.PRUNE_INTERVAL", 0.05)
     caplog.set_level("INFO", "jobmill.worker")
-    queue, faults = flaky(make_queue(lease=0.3))
+    # Long enough that no worker which gets its turn late asks about a lease before it runs the job.
+    queue, faults = flaky(make_queue(lease=3.0))
     go_on = asyncio.Event()
 
     async def handler(ctx: JobContext[Any]) -> None:
