@@ -587,5 +587,18 @@ def _queues(queues: object) -> tuple[Queue, ...]:
             # It would stand on the roster twice, by one name.
             message = f"queues: {each!r} is given twice"
             raise ConfigError(message, field="queues")
+        for other in found:
+            if _is_one(each, other):
+                # By whose middleware and lifespan a job runs would be chance, too.
+                place = each.store.place
+                message = f"queues: {other!r} and {each!r} are one queue of {place}; give one"
+                raise ConfigError(message, field="queues")
         found.append(each)
     return tuple(found)
+
+
+def _is_one(queue: Queue, other: Queue) -> bool:
+    """Whether both are the same queue of the same store, as far as their places say."""
+    place = queue.store.place
+    private = place.endswith("://")
+    return queue.name == other.name and place == other.store.place and not private
