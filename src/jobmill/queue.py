@@ -434,6 +434,10 @@ class Queue:
         call = _call_of(job, payload)
         return call, self._new(call, EnqueueRequest())
 
+    def new_id(self) -> str:
+        """For the engines: an id for a job, as `enqueue` would give it."""
+        return self._ids()
+
     @property
     def carries_schedules(self) -> bool:
         """Whether a worker of this very object ticks the queue's schedules."""

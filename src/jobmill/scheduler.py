@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -11,6 +12,7 @@ from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack, cast, overload
+from weakref import WeakSet
 
 import msgspec
 
@@ -61,9 +63,9 @@ class Scheduler:
         zone_named(timezone)
         self.queue: Final = queue
         self.timezone: Final = timezone
-        self._ids = queue.seams.job_ids()
         self._declared: dict[str, tuple[Any, Any, Wish]] = {}
         self._carrying: tuple[asyncio.Task[None], Store] | None = None
+        _SCHEDULERS.add(self)
 
     @property
     def declared(self) -> frozenset[str]:
@@ -239,7 +241,7 @@ class Scheduler:
         this process does not define its job.
         """
         check_schedule_name(name)
-        job_id = self._ids()
+        job_id = self.queue.new_id()
         done = await self._ask(lambda plans: plans.trigger(name, job_id))
         if done is None:
             message = f"no schedule is called {name!r}"
@@ -350,7 +352,7 @@ class Scheduler:
         """Write it, whatever is there."""
         _, job = self.queue.new_job(wanted, payload)
         fresh = Plan(
-            id=self._ids(),
+            id=self.queue.new_id(),
             job=job.name,
             payload=msgspec.Raw(job.payload),
             policy=job.policy,
@@ -373,6 +375,19 @@ class Scheduler:
     async def _off_loop(self, work: Callable[[], T]) -> T:
         """Do it in a thread: it may read the file of a zone."""
         return await off_loop(work, threads=self.queue.seams.threads)
+
+
+_SCHEDULERS: Final[WeakSet[Scheduler]] = WeakSet()
+
+
+def _after_fork() -> None:
+    for scheduler in list(_SCHEDULERS):
+        # What ticks is the parent's.
+        scheduler._carrying = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _schedule(doc: Doc) -> Schedule:

@@ -368,7 +368,10 @@ class Store(Protocol):
 
     @property
     def place(self) -> str:
-        """Where it is, as a URL without its secrets."""
+        """Where it is, as a URL without its secrets: one place, one set of data.
+
+        Where nothing stands behind its `://`, the data are those of this store and its handles.
+        """
         ...
 
     def handle(self, queue: str | None = None) -> Store:

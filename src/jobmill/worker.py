@@ -82,10 +82,7 @@ class Worker:
         self._schedules = check_flag("schedules", schedules)
         self._seams = self._queues[0].seams
         self._boot = self._seams.clock.boot
-        start = f"{self._seams.random.getrandbits(64):016x}"
-        self.id: Final = f"{platform.node()}:{os.getpid()}:{start[:8]}"
-        """What this worker is called in its jobs' records."""
-        self._tokens = (f"{start}.{n}" for n in count(1))
+        self._christen()
         budget = None if max_jobs is None else check_whole("max_jobs", max_jobs, 1)
         self._slots: Slots[Feed] = Slots(self.concurrency, budget)
         self.working: Final = asyncio.Event()
@@ -132,6 +129,9 @@ class Worker:
         if self._main is not None:
             message = "this worker was run before; make a new one"
             raise RuntimeError(message)
+        if self._pid != os.getpid():
+            # It was made before a fork, and may run on either side of it.
+            self._christen()
         self._loop = asyncio.get_running_loop()
         self._main = self._loop.create_task(self._live(), name="jobmill worker")
         left = self._loop.create_task(self._left.wait())
@@ -179,6 +179,14 @@ class Worker:
             if not self._main.done():
                 log.warning("the worker does not end; it is left to itself")
         self._left.set()
+
+    def _christen(self) -> None:
+        """Give it what no other worker has, in any process: its name, and its tokens."""
+        self._pid = os.getpid()
+        start = f"{self._seams.random.getrandbits(64):016x}"
+        self.id: str = f"{platform.node()}:{self._pid}:{start[:8]}"
+        """What this worker is called in its jobs' records."""
+        self._tokens = (f"{start}.{n}" for n in count(1))
 
     async def _live(self) -> None:
         self._deadlines = Deadlines(self._loop)
@@ -587,5 +595,18 @@ def _queues(queues: object) -> tuple[Queue, ...]:
             # It would stand on the roster twice, by one name.
             message = f"queues: {each!r} is given twice"
             raise ConfigError(message, field="queues")
+        for other in found:
+            if _is_one(each, other):
+                # By whose middleware and lifespan a job runs would be chance, too.
+                place = each.store.place
+                message = f"queues: {other!r} and {each!r} are one queue of {place}; give one"
+                raise ConfigError(message, field="queues")
         found.append(each)
     return tuple(found)
+
+
+def _is_one(queue: Queue, other: Queue) -> bool:
+    """Whether both are the same queue of the same store, as far as their places say."""
+    place = queue.store.place
+    private = place.endswith("://")
+    return queue.name == other.name and place == other.store.place and not private

@@ -377,6 +377,117 @@ def test_ids_of_a_fork_are_its_own() -> None:
 
 
 @pytest.mark.store("sqlite")
+def test_what_schedulers_of_a_fork_trigger_are_jobs_of_their_own(tmp_path: Path) -> None:
+    """Also where the clock went back, so that each id follows from the last one."""
+    told = run_script(
+        """
+        import asyncio, os, sys
+        from jobmill import Scheduler, SQLiteQueue, job
+        from jobmill.seams import Seams
+
+        @job(name="api.nothing")
+        async def nothing() -> None: ...
+
+        class Still:
+            at = 2000.0
+            def wall(self): return self.at
+            def boot(self): return 0.0
+
+        clock = Still()
+        queue = SQLiteQueue(sys.argv[1], seams=Seams(clock=clock))
+        scheduler = Scheduler(queue)
+
+        async def written():
+            await scheduler.schedule("yearly", "@yearly", nothing)
+            await scheduler.trigger("yearly")
+            await queue.close()
+
+        async def triggered():
+            await scheduler.trigger("yearly")
+            jobs = (await queue.list_jobs()).jobs
+            await queue.close()
+            return len(jobs)
+
+        asyncio.run(written())
+        clock.at = 1000.0
+        child = os.fork()
+        if child == 0:
+            asyncio.run(triggered())
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        print(asyncio.run(triggered()))
+        """,
+        str(tmp_path / "jobs.db"),
+    )
+    assert told == "3"
+
+
+@pytest.mark.store("sqlite")
+def test_a_scheduler_that_ticks_is_started_anew_in_a_fork(tmp_path: Path) -> None:
+    told = run_script(
+        """
+        import asyncio, os, sys
+        from jobmill import Scheduler, SQLiteQueue
+
+        scheduler = Scheduler(SQLiteQueue(sys.argv[1]))
+
+        async def started():
+            await scheduler.start()
+            carrying = scheduler._carrying is not None and not scheduler._carrying[0].done()
+            here = carrying and scheduler._carrying[0].get_loop() is asyncio.get_running_loop()
+            await scheduler.stop()
+            await scheduler.queue.close()
+            return here
+
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(scheduler.start())
+        child = os.fork()
+        if child == 0:
+            print(asyncio.run(started()), flush=True)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        loop.run_until_complete(scheduler.stop())
+        loop.run_until_complete(scheduler.queue.close())
+        loop.close()
+        """,
+        str(tmp_path / "jobs.db"),
+    )
+    assert told == "True"
+
+
+def test_a_worker_of_a_fork_has_a_name_and_tokens_of_its_own() -> None:
+    told = run_script(
+        """
+        import asyncio, os
+        from jobmill import InMemoryQueue, Worker, job
+
+        @job(name="api.nothing")
+        async def nothing() -> None: ...
+
+        queue = InMemoryQueue()
+        worker = Worker(queue)
+
+        async def worked():
+            running = asyncio.create_task(worker.run())
+            handle = await queue.enqueue(nothing)
+            await handle.result(60)
+            (record,) = await queue.ask(lambda store: store.get([handle.id]))
+            await worker.stop()
+            await running
+            return f"{worker.id} {record.token}"
+
+        out, back = os.pipe()
+        if os.fork() == 0:
+            os.write(back, asyncio.run(worked()).encode())
+            os._exit(0)
+        own, theirs = asyncio.run(worked()).split(), os.read(out, 200).decode().split()
+        print([len(own), len(theirs), len({*own, *theirs})])
+        """
+    )
+    assert told == "[2, 2, 4]"
+
+
+@pytest.mark.store("sqlite")
 def test_a_script_that_closes_nothing_ends(tmp_path: Path) -> None:
     told = run_script(
         """

@@ -6,10 +6,14 @@ import asyncio
 import random
 import sys
 import threading
+from typing import Self
+
+import pytest
 
 from jobmill.store import JOBS, NewJob, Policy, topic_of_job
 from jobmill.stores.memory import MemoryStore
 from jobmill.stores.memory.job import Job
+from jobmill.stores.memory.lanes import Lanes
 from jobmill.stores.memory.order import JobHeap, Roll
 from jobmill.testing.contract.case import T0, StillClock, a_job, claim, ids, move
 
@@ -118,26 +122,87 @@ def test_a_roll_goes_on_from_any_place() -> None:
     assert len(roll._jobs) < 800
 
 
-async def test_a_claim_does_not_look_at_the_backlog() -> None:
-    """The cost of a claim is counted in calls, which do not depend on the machine."""
+class Counter:
+    """Counts calls, which do not depend on the machine."""
 
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __enter__(self) -> Self:
+        sys.setprofile(self._count)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _count(self, frame: object, event: str, arg: object) -> None:
+        self.calls += 1
+
+
+async def test_a_claim_does_not_look_at_the_backlog() -> None:
     async def cost(backlog: int) -> int:
         store = MemoryStore(clock=StillClock())
         for start in range(0, backlog, 1_000):
             jobs = [a_job(f"j{start + n}", "abc"[n % 3], priority=n % 5) for n in range(1_000)]
             await store.add(jobs, now=T0)
-        calls = 0
-
-        def count(frame: object, event: str, arg: object) -> None:
-            nonlocal calls
-            calls += 1
-
-        sys.setprofile(count)
-        try:
+        with Counter() as counter:
             for number in range(20):
                 await claim(store, f"t{number}", limit=5)
-        finally:
-            sys.setprofile(None)
-        return calls
+        return counter.calls
 
     assert await cost(50_000) < 1.2 * await cost(1_000)
+
+
+@pytest.mark.parametrize("names", [None, ("n3", "n7", "n11")])
+async def test_a_claim_does_not_look_at_names_that_it_does_not_take(
+    names: tuple[str, ...] | None,
+) -> None:
+    async def cost(lanes: int) -> int:
+        store = MemoryStore(clock=StillClock())
+        for start in range(0, lanes, 1_000):
+            jobs = [a_job(f"j{start + n}", f"n{start + n}", priority=n % 5) for n in range(1_000)]
+            await store.add(jobs, now=T0)
+        with Counter() as counter:
+            for number in range(20):
+                await claim(store, f"t{number}", limit=5, names=names)
+        return counter.calls
+
+    assert await cost(20_000) < 1.2 * await cost(1_000)
+
+
+def test_jobs_are_taken_in_order_whatever_came_and_went() -> None:
+    rng = random.Random(2)
+    lanes = Lanes()
+    there: dict[Job, tuple[int, float, int]] = {}
+    away: list[Job] = []
+    for number in range(20_000):
+        choice = rng.random()
+        if choice < 0.5:
+            if away and choice < 0.2:
+                # It comes back where it was, as one that is handed back does.
+                job = away.pop(rng.randrange(len(away)))
+            else:
+                name = f"n{int(rng.random() ** 3 * 30)}"
+                new = NewJob(id=f"j{number}", name=name, payload=b"", policy=Policy())
+                at, seq = T0 + rng.randrange(number + 10), number
+                job = Job.of(new, seq=seq, state="pending", run_at=at, now=T0)
+                job.priority = rng.randrange(3)
+            lanes.put(job)
+            there[job] = (job.priority, job.run_at, job.seq)
+        elif choice < 0.65 and there:
+            job = rng.choice(list(there)) if len(there) < 50 else next(iter(there))
+            lanes.remove(job)
+            job.place = 0
+            away.append(job)
+            del there[job]
+        else:
+            some = None if choice < 0.9 else [f"n{rng.randrange(30)}"]
+            limit = rng.randrange(1, 6)
+            wanted = sorted(
+                (job for job in there if some is None or job.name in some), key=there.__getitem__
+            )[:limit]
+            assert lanes.take(some, limit, "alone") == wanted
+            for job in wanted:
+                del there[job]
+                away.append(job)
+        assert len(lanes._heads) <= 2 * len(lanes._lanes) + 200

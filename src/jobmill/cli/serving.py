@@ -197,7 +197,7 @@ class Serving:
 
     async def _feed_watchdog(self, every: float) -> None:
         while True:
-            systemd.notify("WATCHDOG=1")
+            systemd.feed_watchdog()
             await asyncio.sleep(every)
 
     async def _count_jobs(self, limit: int) -> None:

@@ -292,7 +292,7 @@ class Supervisor:
     async def _feed_watchdog(self) -> None:
         every = systemd.watchdog()
         while every is not None:
-            systemd.notify("WATCHDOG=1")
+            systemd.feed_watchdog()
             await asyncio.sleep(every / 2)
 
     @contextlib.asynccontextmanager

@@ -36,6 +36,7 @@ class Streams:
         self._open = 0
         self._looking: asyncio.Task[None] | None = None
         self._number = 0
+        """Changes that were seen; what the first look saw is one."""
         self._said: Any = None
         self._news = asyncio.Event()
         self._ended = False
@@ -64,7 +65,9 @@ class Streams:
                 self._looking = asyncio.ensure_future(self._look())
             until = time.monotonic() + _LASTS
             yield b"retry: 2000\n\n"
-            seen = self._number
+            # The page may be older than what was seen last: so that is told first, or the first
+            # look that there is.
+            seen = 0
             while not self._ended and time.monotonic() < until:
                 news = self._news
                 if seen == self._number:
@@ -88,11 +91,10 @@ class Streams:
             began = time.monotonic()
             said = [await self._one(label) for label in self._board.labels]
             if said != self._said:
-                if self._said is not None:
-                    self._number += 1
-                    news, self._news = self._news, asyncio.Event()
-                    news.set()
                 self._said = said
+                self._number += 1
+                news, self._news = self._news, asyncio.Event()
+                news.set()
             await asyncio.sleep(max(_EVERY, _SHARE * (time.monotonic() - began)))
 
     async def _one(self, label: str) -> Any:

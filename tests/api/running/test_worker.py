@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from jobmill import InMemoryQueue, JobContext, Scheduler, Worker
+from jobmill import InMemoryQueue, JobContext, PostgresQueue, Scheduler, Worker
 from jobmill.errors import ConfigError
 from jobmill.queue import Queue
+from tests.api.running.conftest import MakeQueue
 from tests.api.running.kit import define, ended, flaky, until
 
 
@@ -195,6 +196,24 @@ def test_a_worker_of_one_queue_twice_is_refused() -> None:
     queue = InMemoryQueue(name="mails")
     with pytest.raises(ConfigError, match=r"^queues: InMemoryQueue\('mails'\) is given twice$"):
         Worker([queue, InMemoryQueue(name="others"), queue])
+
+
+def test_a_worker_of_one_queue_by_two_objects_is_refused(make_queue: MakeQueue) -> None:
+    """Which of them a job runs by would be chance; and each would overwrite the other's beats."""
+    queue, other, again = make_queue("mails"), make_queue("others"), make_queue("mails")
+    with pytest.raises(ConfigError, match=r"'mails'\) .* are one queue of .*; give one") as caught:
+        Worker([queue, other, again])
+    assert caught.value.field == "queues"
+    Worker([queue, other])
+    with pytest.raises(ConfigError, match="are one queue"):
+        Worker([queue, Queue(queue.store.handle())])
+
+
+def test_queues_of_one_name_in_stores_of_their_own_are_two() -> None:
+    Worker([InMemoryQueue(), InMemoryQueue()])
+    Worker([InMemoryQueue(memory="one"), InMemoryQueue(memory="another")])
+    dsn = "postgresql://localhost/app"
+    Worker([PostgresQueue(dsn), PostgresQueue(dsn, schema="mill")])
 
 
 @pytest.mark.parametrize("queues", [3, "default", None, [3], []])

@@ -338,7 +338,10 @@ REST = (
     ),
     Fault(
         "drops what runs",
-        {"AND j.seq > 0 AND j.state <> 'processing'": "AND j.seq > 0"},
+        {
+            "ARRAY['delayed', 'pending'] ||": "ARRAY['delayed', 'pending', 'processing'] ||",
+            "WHERE s <> 'processing'": "",
+        },
         ("test_what_runs_is_never_dropped",),
     ),
     Fault(

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from jobmill.states import Move, Note
+from jobmill.states import Move, Note, State
 from jobmill.store import Lease, Query, Window
 from jobmill.stores.postgresql import Address, PostgresStore, programs
 from jobmill.testing.contract.case import a_job, a_want, claim, some_jobs
@@ -253,6 +253,53 @@ async def test_lists_are_led_by_an_index(store: PostgresStore, plans: Plans, whe
             most = max(programs._GLANCE, MANY, BACKLOG // 1_000)
             assert looked <= most, f"{node['Node Type']} looked at {looked} rows in: {text}"
     assert read > 20
+
+
+@pytest.mark.parametrize(
+    "store", ["analyzed", "planned while empty", "vacuumed while empty"], indirect=True
+)
+async def test_a_purge_is_led_by_an_index(store: PostgresStore, plans: Plans) -> None:
+    ended: tuple[State, ...] = ("completed", "failed", "cancelled")
+    gone = 0
+    for query in (
+        Query(states=("completed",)),
+        Query(states=ended),
+        Query(states=ended, name="n7"),
+        Query(states=("failed",)),
+        Query(),
+        Query(name="n7"),
+        Query(states=("pending", "completed")),
+        Query(unique_key="k990", states=ended),
+        Query(fingerprint="f"),
+        Query(states=("processing",)),
+    ):
+        gone += await store.drop(query, limit=20)
+    assert gone == 20 * 6 + 1
+    ids = [f"old{n}" for n in range(2_001, 2_021)]
+    assert await store.drop(Query(), ids=ids * 2, limit=30) == 20
+    read, wrong = astray(plans)
+    assert wrong == []
+    assert read > 20
+
+
+@pytest.mark.parametrize("store", ["small"], indirect=True)
+async def test_what_waits_behind_many_ends_is_removed_in_order(store: PostgresStore) -> None:
+    assert store._connection is not None
+    plain = store._connection._pool._idle[0]
+    await plain.execute(
+        "UPDATE jobmill.jobs SET state = 'completed', ended_at = 1, expires_at = 1e10,"
+        " lease_until = NULL, token = NULL WHERE substr(id, 4)::integer <= 3000"
+    )
+    await plain.execute("UPDATE jobmill.jobs SET suspect = TRUE WHERE id = 'old3004'")
+    for query, limit, gone in (
+        (Query(states=("pending", "failed")), 3, ("old3001", "old3002", "old3003")),
+        (Query(states=("pending",)), 2, ("old3004", "old3005")),
+        (Query(states=("pending",), name="n7"), 1, ("old3007",)),
+        (Query(states=("delayed",)), 1, ("old3899",)),
+        (Query(states=("delayed", "failed"), name="n1"), 1, ("old3901",)),
+    ):
+        assert await store.drop(query, limit=limit) == limit
+        assert await store.get(gone) == [None] * limit
 
 
 @pytest.mark.parametrize("store", ["analyzed"], indirect=True)

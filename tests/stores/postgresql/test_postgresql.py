@@ -61,6 +61,13 @@ def test_a_url_names_a_database(url: str) -> None:
         assert SECRET not in shown
 
 
+@pytest.mark.parametrize("host", ["h", "::1", "/run/postgresql"])
+@pytest.mark.parametrize("schema", ["jobmill", "mill", "a&b=c? %/#+é"])
+def test_its_place_says_which_data_are_meant(host: str, schema: str) -> None:
+    address = Address(host=host, port=7, database="app", schema=schema)
+    assert Address.from_url(StoreURL.parse(PostgresStore(address).place)) == address
+
+
 @pytest.mark.parametrize("url", BAD)
 def test_a_url_that_will_not_do_is_refused(url: str) -> None:
     with pytest.raises(ConfigError) as refused:

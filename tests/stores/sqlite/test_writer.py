@@ -254,6 +254,17 @@ async def test_what_another_process_writes_wakes_nobody_where_it_concerns_nobody
     await asyncio.to_thread(child.lines)
 
 
+async def test_what_others_wrote_before_the_first_wait_is_told(store: SQLiteStore) -> None:
+    def write() -> None:
+        with closing(sqlite3.connect(store.path)) as other:
+            store.add_with_sync(other, [a_job("j1")], wake=True)
+            other.commit()
+
+    await asyncio.to_thread(write)
+    async with asyncio.timeout(PATIENCE):
+        await store.wait([JOBS], 20 * PATIENCE)
+
+
 async def test_a_forked_child_begins_anew(start: Start, store: SQLiteStore) -> None:
     child = start("""
         import gc

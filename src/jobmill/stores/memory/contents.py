@@ -138,12 +138,14 @@ class Contents:
             docs=self.docs.heeded,
         )
 
-    def _open_names(self, want: Want) -> list[str]:
+    def _open_names(self, want: Want) -> list[str] | None:
+        """The names that may be claimed; None for all."""
         paused = self.docs.keys("pauses")
         if "*" in paused:
             return []
-        there = self._lanes.names()
-        wanted = there if want.names is None else there.intersection(want.names)
+        if want.names is None and not paused:
+            return None
+        wanted = self._lanes.names() if want.names is None else set(want.names)
         return [name for name in wanted if f"job:{name}" not in paused]
 
     def _hand_out(self, jobs: Sequence[Job], want: Want, now: float) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 import ssl
 from typing import Any, Final, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import msgspec
 
@@ -17,6 +17,7 @@ _SCHEMES: Final = frozenset({"postgresql", "postgres"})
 _MODES: Final = ("disable", "prefer", "require", "verify-ca", "verify-full")
 _LAST_PORT: Final = 65_535
 _CACHED: Final = 100
+_USUAL_SCHEMA: Final = "jobmill"
 _SCHEMA: Final = re.compile(r"[^\x00-\x1f\x7f]+")
 _LONGEST: Final = 63
 
@@ -37,7 +38,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     password: str | None = None
     sslmode: str = "prefer"
     sslrootcert: str | None = None
-    schema: str = "jobmill"
+    schema: str = _USUAL_SCHEMA
     listen: bool = True
     statement_cache_size: int = _CACHED
     auto_migrate: bool = False
@@ -71,11 +72,15 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         return f"Address({str(self)!r})"
 
     def __str__(self) -> str:
-        database = self.database or ""
-        if self.host.startswith("/"):
-            return f"postgresql:///{database}?host={self.host}&port={self.port}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"postgresql://{host}:{self.port}/{database}"
+        host, settings = self.host, dict[str, str]()
+        if host.startswith("/"):
+            host, settings["host"] = "", host
+        elif ":" in host:
+            host = f"[{host}]"
+        if self.schema != _USUAL_SCHEMA:
+            settings["schema"] = self.schema
+        rest = f"?{urlencode(settings, safe='/', quote_via=quote)}" if settings else ""
+        return f"postgresql://{host}:{self.port}/{self.database or ''}{rest}"
 
     @classmethod
     def from_url(cls, url: StoreURL) -> Self:

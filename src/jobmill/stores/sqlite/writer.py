@@ -150,7 +150,7 @@ class Writer:
     def _hear(self, told: int) -> bool:
         """Whether others told of something since this was asked last; wakes all then."""
         heard, self._heard = self._heard, told
-        if heard is None or heard == told:
+        if heard == told:
             return False
         self._wakes.tell_all()
         return True
@@ -193,8 +193,12 @@ class Writer:
             )
             # A file that vanishes later is not made anew: it would look like an empty queue.
             self._create = False
-            self._foreign = self._heard = None
+            self._foreign = None
             self._applied = self._synchronous
+            if self._heard is None:
+                # What others write from here on is news, also before anybody waits for it.
+                clock = self._connected.connection.execute(statements("meta")["clock"])
+                self._heard = clock.fetchone()[1]
         connection = self._connected.connection
         if self._applied != self._synchronous:
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")

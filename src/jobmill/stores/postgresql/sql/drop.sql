@@ -4,10 +4,13 @@ LANGUAGE plpgsql AS $$
 DECLARE
     v_gone bigint;
 BEGIN
-    DELETE FROM jobmill.job_errors AS e WHERE e.job = ANY (p_seqs);
-    DELETE FROM jobmill.job_lines AS l WHERE l.job = ANY (p_seqs);
+    DELETE FROM jobmill.job_errors AS e USING unnest(p_seqs) AS u (seq)
+    WHERE e.job = ANY (ARRAY[u.seq]);
+    DELETE FROM jobmill.job_lines AS l USING unnest(p_seqs) AS u (seq)
+    WHERE l.job = ANY (ARRAY[u.seq]);
     WITH gone AS (
-        DELETE FROM jobmill.jobs AS j WHERE j.seq = ANY (p_seqs)
+        DELETE FROM jobmill.jobs AS j USING unnest(p_seqs) AS u (seq)
+        WHERE j.seq = ANY (ARRAY[u.seq])
         RETURNING j.name, j.state
     ),
     uncounted AS (
@@ -20,36 +23,130 @@ BEGIN
 END
 $$;
 
+-- Each statement is led by the order of one index, as those of find are, and for the same reasons.
 CREATE FUNCTION jobmill.drop(
     p_queue text, p_now double precision, p_ids text[], p_states text[], p_name text,
     p_unique_key text, p_fingerprint text, p_limit bigint
 )
 RETURNS bigint
 LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan SET jit = off
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
+SET enable_mergejoin = off SET enable_sort = off SET max_parallel_workers_per_gather = 0
 SET lock_timeout = '4s' AS $$
 DECLARE
     v_now double precision := jobmill.instant(p_now);
-    v_stored text[] := CASE WHEN 'pending' = ANY (p_states) THEN p_states || 'delayed'::text
-        ELSE p_states END;
-    v_state text := CASE WHEN array_length(v_stored, 1) = 1 THEN v_stored[1] END;
-    -- Which of the delayed jobs: those that are due, and so pending, or the others; NULL for all.
-    v_due boolean := CASE
-        WHEN ('pending' = ANY (p_states)) <> ('delayed' = ANY (p_states))
-        THEN 'pending' = ANY (p_states)
-    END;
+    v_states text[] := ARRAY(
+        SELECT DISTINCT s FROM unnest(coalesce(p_states, ARRAY['delayed', 'pending'] || {{ENDED}})) AS s
+        WHERE s <> 'processing'
+    );
+    v_ended text[] := ARRAY(SELECT s FROM unnest(v_states) AS s WHERE s = ANY ({{ENDED}}));
+    v_waits boolean := p_states IS NOT NULL AND v_ended <> v_states;
+    v_seqs bigint[];
+    v_held bigint[];
 BEGIN
-    RETURN jobmill.remove(p_queue, ARRAY(
-        SELECT j.seq FROM jobmill.jobs AS j
-        WHERE j.queue = p_queue AND j.seq > 0 AND j.state <> 'processing'
-            AND (p_ids IS NULL OR j.id = ANY (p_ids))
-            AND (v_state IS NULL OR j.state = v_state)
-            AND (v_state IS NOT NULL OR p_states IS NULL OR j.state = ANY (v_stored))
-            AND (v_due IS NULL OR j.state <> 'delayed' OR (j.run_at <= v_now) = v_due)
-            AND (p_name IS NULL OR j.name = p_name)
-            AND (p_unique_key IS NULL OR j.unique_key = p_unique_key)
-            AND (p_fingerprint IS NULL OR j.fingerprint = p_fingerprint)
-        ORDER BY j.seq LIMIT p_limit FOR UPDATE
-    ));
+    IF v_states = '{}' THEN
+        RETURN 0;
+    END IF;
+    LOOP
+        IF p_ids IS NOT NULL THEN
+            v_seqs := ARRAY(
+                SELECT j.seq FROM (SELECT DISTINCT u.id FROM unnest(p_ids) AS u (id)) AS s
+                CROSS JOIN LATERAL (
+                    SELECT * FROM jobmill.jobs AS k WHERE k.queue = p_queue AND k.id = s.id OFFSET 0
+                ) AS j
+                WHERE (p_unique_key IS NULL OR j.unique_key = p_unique_key)
+                    AND (p_fingerprint IS NULL OR j.fingerprint = p_fingerprint)
+                    AND jobmill.sought(j.name, j.state, j.run_at, v_now, p_name, v_states)
+                ORDER BY j.seq LIMIT p_limit
+            );
+        ELSIF p_unique_key IS NOT NULL THEN
+            v_seqs := ARRAY(
+                SELECT j.seq FROM jobmill.jobs AS j
+                WHERE j.queue = p_queue AND j.unique_key BETWEEN p_unique_key AND p_unique_key
+                    AND (p_fingerprint IS NULL OR j.fingerprint = p_fingerprint)
+                    AND jobmill.sought(j.name, j.state, j.run_at, v_now, p_name, v_states)
+                ORDER BY j.unique_key, j.seq LIMIT p_limit
+            );
+        ELSIF p_fingerprint IS NOT NULL THEN
+            v_seqs := ARRAY(
+                SELECT j.seq FROM jobmill.jobs AS j
+                WHERE j.queue = p_queue AND j.fingerprint BETWEEN p_fingerprint AND p_fingerprint
+                    AND jobmill.sought(j.name, j.state, j.run_at, v_now, p_name, v_states)
+                ORDER BY j.fingerprint, j.seq LIMIT p_limit
+            );
+        ELSIF p_states IS NULL OR v_waits THEN
+            -- Among the oldest jobs, or all. There may be fewer than the limit: who removes them
+            -- all asks again.
+            v_seqs := ARRAY(
+                SELECT w.seq FROM (
+                    SELECT j.queue, j.seq, j.name, j.state, j.run_at FROM jobmill.jobs AS j
+                    WHERE j.queue BETWEEN p_queue AND p_queue AND j.seq > 0
+                    ORDER BY j.queue, j.seq LIMIT CASE WHEN v_waits THEN {{GLANCE}} END
+                ) AS w
+                WHERE jobmill.sought(w.name, w.state, w.run_at, v_now, p_name, v_states)
+                ORDER BY w.queue, w.seq LIMIT p_limit
+            );
+        ELSE
+            v_seqs := '{}';
+        END IF;
+        -- Behind others: the indexes of the states tell.
+        IF v_seqs = '{}' AND p_ids IS NULL AND p_unique_key IS NULL AND p_fingerprint IS NULL
+            AND p_states IS NOT NULL
+        THEN
+            v_seqs := ARRAY(
+                SELECT w.seq FROM (
+                    (
+                        SELECT j.seq FROM jobmill.jobs AS j
+                        WHERE 'pending' = ANY (v_states) AND j.queue = p_queue
+                            AND j.state = 'pending' AND NOT j.suspect
+                            AND (p_name IS NULL OR j.name = p_name)
+                        ORDER BY j.name, j.priority, j.run_at, j.seq
+                    )
+                    UNION ALL
+                    (
+                        SELECT j.seq FROM jobmill.jobs AS j
+                        WHERE 'pending' = ANY (v_states) AND j.queue = p_queue
+                            AND j.state = 'pending' AND j.suspect
+                            AND (p_name IS NULL OR j.name = p_name)
+                        ORDER BY j.priority, j.run_at, j.seq
+                    )
+                    UNION ALL
+                    (
+                        SELECT j.seq FROM jobmill.jobs AS j
+                        WHERE v_waits AND j.queue = p_queue AND j.state = 'delayed'
+                            AND jobmill.sought(j.name, j.state, j.run_at, v_now, p_name, v_states)
+                        ORDER BY j.run_at, j.seq
+                    )
+                    UNION ALL
+                    SELECT j.seq FROM unnest(v_ended) AS s (state)
+                    CROSS JOIN LATERAL (
+                        SELECT e.seq FROM jobmill.jobs AS e
+                        WHERE e.queue = p_queue AND e.state BETWEEN s.state AND s.state
+                            AND e.state = ANY ({{ENDED}})
+                            AND (p_name IS NULL OR e.name = p_name)
+                        ORDER BY e.state, e.seq LIMIT p_limit
+                    ) AS j
+                ) AS w
+                ORDER BY w.seq LIMIT p_limit
+            );
+        END IF;
+        IF v_seqs = '{}' THEN
+            RETURN 0;
+        END IF;
+        -- What has been changed meanwhile is looked at as it is now.
+        v_held := ARRAY(
+            SELECT j.seq FROM unnest(v_seqs) AS s (seq)
+            CROSS JOIN LATERAL (
+                SELECT k.seq FROM jobmill.jobs AS k
+                WHERE k.seq = s.seq
+                    AND jobmill.sought(k.name, k.state, k.run_at, v_now, p_name, v_states)
+                OFFSET 0 FOR UPDATE
+            ) AS j
+        );
+        IF v_held <> '{}' THEN
+            RETURN jobmill.remove(p_queue, v_held);
+        END IF;
+    END LOOP;
 END
 $$;
 
