@@ -511,7 +511,8 @@ class Store(Protocol):
     ) -> int:
         """Remove jobs for good, at most `limit`, never one that is processing; how many.
 
-        With `ids`, of these only. The first accepted go first. Frees their unique keys.
+        With `ids`, of these only. The first accepted go first. Frees their unique keys. There may
+        be more where it is fewer than `limit`, but not where it is none.
         """
         ...
 
