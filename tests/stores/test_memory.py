@@ -6,12 +6,17 @@ import asyncio
 import random
 import sys
 import threading
+from types import FrameType
+from typing import TYPE_CHECKING
 
-from jobmill.store import JOBS, NewJob, Policy, topic_of_job
+from jobmill.store import JOBS, NewJob, Policy, Window, topic_of_job
 from jobmill.stores.memory import MemoryStore
 from jobmill.stores.memory.job import Job
 from jobmill.stores.memory.order import JobHeap, Roll
 from jobmill.testing.contract.case import T0, StillClock, a_job, claim, ids, move
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
 
 
 async def test_a_name_is_shared_in_the_process() -> None:
@@ -141,3 +146,32 @@ async def test_a_claim_does_not_look_at_the_backlog() -> None:
         return calls
 
     assert await cost(50_000) < 1.2 * await cost(1_000)
+
+
+async def test_a_start_under_a_rate_limit_does_not_look_at_all_others() -> None:
+    """Counted in instructions, since to walk over a list takes no call."""
+
+    async def cost(limit: int) -> int:
+        store = MemoryStore(clock=StillClock())
+        windows = [Window(limit, 60.0)]
+        for n in range(limit + limit // 2):
+            await store.reserve("k", f"j{n}", "t", windows, now=T0 + 50 * n / limit)
+        instructions = 0
+
+        def count(frame: FrameType, event: str, arg: object) -> TraceFunction:
+            nonlocal instructions
+            frame.f_trace_opcodes = True
+            instructions += event == "opcode"
+            return count
+
+        before = sys.gettrace()
+        sys.settrace(count)
+        try:
+            for n in range(20):
+                assert await store.reserve("k", f"late{n}", "t", windows, now=T0 + 59) > 0
+        finally:
+            sys.settrace(before)
+        assert instructions > 1_000
+        return instructions
+
+    assert await cost(10_000) < 3 * await cost(100)
