@@ -139,6 +139,7 @@ class JobContext(Generic[P_co]):
         "_log_sink",
         "_progress_sink",
         "_started_at",
+        "_starts",
         "attempt",
         "job_id",
         "job_name",
@@ -185,6 +186,7 @@ class JobContext(Generic[P_co]):
         self.state: Any = state
         self._progress_sink = progress_sink
         self._log_sink = log_sink
+        self._starts: tuple[str, ...] = ()
         self.token: str = token
 
     @classmethod
@@ -212,6 +214,7 @@ class JobContext(Generic[P_co]):
         self.state = state
         self._progress_sink = told.say
         self._log_sink = told.add_line
+        self._starts = ()
         self.token = claim.token
         return self
 
@@ -228,6 +231,15 @@ class JobContext(Generic[P_co]):
     def tell_progress_to(self, sink: ProgressSink) -> None:
         """For engines: let `sink` have the progress from now on."""
         self._progress_sink = sink
+
+    def note_start(self, key: str) -> None:
+        """For engines: a start was recorded under the rate limit `key`."""
+        self._starts = (*self._starts, key)
+
+    def take_starts(self) -> tuple[str, ...]:
+        """For engines: the rate limits under which a start was recorded since the last call."""
+        starts, self._starts = self._starts, ()
+        return starts
 
     def update_progress(self, value: float, note: str | None = None) -> Awaitable[None]:
         """Say how far the job is, from 0 to 100; stored at most once a second and at the end.

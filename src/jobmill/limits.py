@@ -6,8 +6,10 @@ Slots only plan; whether a start is allowed is decided by the starts alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -17,6 +19,10 @@ SLACK: Final = 0.04
 A start is recorded when it happens, a little after its slot; without slack the next slot,
 one window later, would find that start still inside the window and be put off again.
 """
+
+
+FromEnd: TypeAlias = Callable[[int], float | None]
+"""The instant at a place from the end, counted from 1; None where there are fewer."""
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -36,6 +42,25 @@ def most(windows: Sequence[Window]) -> int:
     return max((window.limit for window in windows), default=0)
 
 
+def from_end(starts: Sequence[float], slots: Sequence[float], place: int) -> float | None:
+    """The `place`-th of both together from the end, counted from 1; None where there are fewer.
+
+    Each rises. Looks at few of them, however many there are: halves the choice of how many of
+    the last ones are starts.
+    """
+    if place > len(starts) + len(slots):
+        return None
+    low, high = max(0, place - len(slots)), min(place, len(starts))
+    while low < high:
+        some = (low + high) // 2
+        if starts[-some - 1] > slots[some - place]:
+            low = some + 1
+        else:
+            high = some
+    last = starts[-low] if low else math.inf
+    return min(last, slots[low - place]) if low < place else last
+
+
 def earliest(
     starts: Sequence[float],
     slots: Sequence[float],
@@ -49,12 +74,7 @@ def earliest(
     `starts` and `slots` rise. After that instant less `seconds` there are fewer than `limit`
     of them, so that a start there may stand before slots that are later.
     """
-    at = now
-    for window in windows:
-        taken = sorted((*starts[-window.limit :], *slots[-window.limit :]))
-        if len(taken) >= window.limit:
-            at = max(at, taken[-window.limit] + window.seconds + slack)
-    return at
+    return _earliest(partial(from_end, starts, slots), windows, now, slack)
 
 
 def slot_for(
@@ -70,8 +90,28 @@ def slot_for(
     come starts where the starts leave room; any other robs no slot. Order: `starts` and
     `others` rise; only the last `most(windows)` of each are looked at.
     """
+    return slot_by(
+        partial(from_end, starts, ()), partial(from_end, starts, others), own, windows, now
+    )
+
+
+def slot_by(
+    start: FromEnd, taken: FromEnd, own: float | None, windows: Sequence[Window], now: float
+) -> float | None:
+    """What `slot_for` answers, for a store that finds one by its place from the end.
+
+    `start` finds among the starts, `taken` among the starts and the slots of other jobs.
+    """
     come = own is not None and own <= now
-    if earliest(starts, () if come else others, windows, now) <= now:
+    if _earliest(start if come else taken, windows, now, 0.0) <= now:
         return None
-    slot = earliest(starts, others, windows, now, slack=SLACK)
+    slot = _earliest(taken, windows, now, SLACK)
     return slot if own is None or come else min(slot, own)
+
+
+def _earliest(taken: FromEnd, windows: Sequence[Window], now: float, slack: float) -> float:
+    at = now
+    for window in windows:
+        if (last := taken(window.limit)) is not None:
+            at = max(at, last + window.seconds + slack)
+    return at

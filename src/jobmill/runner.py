@@ -186,18 +186,22 @@ class Runner:
         self, run: Run, plan: _Plan, ctx: JobContext[Any], check_lease: CheckLease
     ) -> tuple[float, BaseException | None]:
         """Seconds that the run has to wait, or what a gate raised."""
+        error: BaseException | None = None
         try:
             wait = await first_wait(plan.gates, ctx)
+            if wait > 0:
+                # What other limits have granted is no start.
+                await self._queue.give_back(ctx)
             await check_lease(run)
         except StoreUnavailable:
-            return GATE_RETRY, None
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and run.signal.aborted:
+            wait = GATE_RETRY
+        except BaseException as problem:
+            if isinstance(problem, asyncio.CancelledError) and run.signal.aborted:
                 # Told to stop before anything of it began.
                 raise
-            self._look_at(run, error)
-            return 0.0, error
-        return wait, None
+            self._look_at(run, problem)
+            wait, error = 0.0, problem
+        return wait, error
 
     async def _attempt(
         self, run: Run, plan: _Plan, ctx: JobContext[Any]

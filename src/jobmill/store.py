@@ -577,6 +577,9 @@ class Store(Protocol):
         In no window [t, t + seconds) are there more recorded starts than its limit, also when
         slots were missed: a job that comes late gets a start only where the starts so far
         leave room. A start or slot is kept for the longest of its `windows`.
+
+        Without `windows` nothing is asked for: a start recorded for this job and token never
+        happened, and counts no more; 0.
         """
         ...
 

@@ -498,6 +498,25 @@ class StartsByTheSlot(BadStore):
     by = ("test_slots_missed_in_an_outage_do_not_start_together", "test_no_window_is_ever_overfull")
 
 
+class TakesNoStartBack(BadStore):
+    """A start that never happened counts."""
+
+    async def reserve(
+        self,
+        key: str,
+        job_id: str,
+        token: str,
+        windows: Sequence[Window],
+        *,
+        now: float | None = None,
+    ) -> float:
+        if not windows:
+            return 0.0
+        return await super().reserve(key, job_id, token, windows, now=now)
+
+    by = ("test_a_start_that_is_given_back_never_was",)
+
+
 # ---------------------------------------------------------------------- removing, asking
 
 

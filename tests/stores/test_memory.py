@@ -6,16 +6,21 @@ import asyncio
 import random
 import sys
 import threading
-from typing import Self
+from types import FrameType
+from typing import TYPE_CHECKING
 
 import pytest
 
-from jobmill.store import JOBS, NewJob, Policy, topic_of_job
+from jobmill.store import JOBS, NewJob, Policy, Window, topic_of_job
 from jobmill.stores.memory import MemoryStore
 from jobmill.stores.memory.job import Job
 from jobmill.stores.memory.lanes import Lanes
 from jobmill.stores.memory.order import JobHeap, Roll
 from jobmill.testing.contract.case import T0, StillClock, a_job, claim, ids, move
+from tests.counting import counted
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
 
 
 async def test_a_name_is_shared_in_the_process() -> None:
@@ -122,33 +127,16 @@ def test_a_roll_goes_on_from_any_place() -> None:
     assert len(roll._jobs) < 800
 
 
-class Counter:
-    """Counts calls, which do not depend on the machine."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def __enter__(self) -> Self:
-        sys.setprofile(self._count)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.setprofile(None)
-
-    def _count(self, frame: object, event: str, arg: object) -> None:
-        self.calls += 1
-
-
 async def test_a_claim_does_not_look_at_the_backlog() -> None:
     async def cost(backlog: int) -> int:
         store = MemoryStore(clock=StillClock())
         for start in range(0, backlog, 1_000):
             jobs = [a_job(f"j{start + n}", "abc"[n % 3], priority=n % 5) for n in range(1_000)]
             await store.add(jobs, now=T0)
-        with Counter() as counter:
+        with counted() as calls:
             for number in range(20):
                 await claim(store, f"t{number}", limit=5)
-        return counter.calls
+        return calls()
 
     assert await cost(50_000) < 1.2 * await cost(1_000)
 
@@ -162,10 +150,10 @@ async def test_a_claim_does_not_look_at_names_that_it_does_not_take(
         for start in range(0, lanes, 1_000):
             jobs = [a_job(f"j{start + n}", f"n{start + n}", priority=n % 5) for n in range(1_000)]
             await store.add(jobs, now=T0)
-        with Counter() as counter:
+        with counted() as calls:
             for number in range(20):
                 await claim(store, f"t{number}", limit=5, names=names)
-        return counter.calls
+        return calls()
 
     assert await cost(20_000) < 1.2 * await cost(1_000)
 
@@ -206,3 +194,32 @@ def test_jobs_are_taken_in_order_whatever_came_and_went() -> None:
                 del there[job]
                 away.append(job)
         assert len(lanes._heads) <= 2 * len(lanes._lanes) + 200
+
+
+async def test_a_start_under_a_rate_limit_does_not_look_at_all_others() -> None:
+    """Counted in instructions, since to walk over a list takes no call."""
+
+    async def cost(limit: int) -> int:
+        store = MemoryStore(clock=StillClock())
+        windows = [Window(limit, 60.0)]
+        for n in range(limit + limit // 2):
+            await store.reserve("k", f"j{n}", "t", windows, now=T0 + 50 * n / limit)
+        instructions = 0
+
+        def count(frame: FrameType, event: str, arg: object) -> TraceFunction:
+            nonlocal instructions
+            frame.f_trace_opcodes = True
+            instructions += event == "opcode"
+            return count
+
+        before = sys.gettrace()
+        sys.settrace(count)
+        try:
+            for n in range(20):
+                assert await store.reserve("k", f"late{n}", "t", windows, now=T0 + 59) > 0
+        finally:
+            sys.settrace(before)
+        assert instructions > 1_000
+        return instructions
+
+    assert await cost(10_000) < 3 * await cost(100)

@@ -133,14 +133,15 @@ class Log:
         stamp = self.stamp("w")
         self.events.append(Renews(**stamp, leases=leases, lease=LEASE, beats=(beat,)))
 
-    def reserve(self, job_id: str, token: str, answer: float = 0.0) -> None:
+    def reserve(self, job_id: str, token: str, answer: float = 0.0, limit: int | None = 2) -> None:
+        """Ask for a start; without a limit, give it back."""
         self.events.append(
             Reserves(
                 **self.stamp("w"),
                 key="k",
                 job_id=job_id,
                 token=token,
-                windows=(Window(2, 10.0),),
+                windows=(Window(limit, 10.0),) if limit else (),
                 answer=answer,
             )
         )
@@ -298,6 +299,8 @@ def limited() -> Log:
     log.reserve("a", "t1")
     log.reserve("b", "t2")
     log.reserve("c", "t3", answer=10.0)
+    log.reserve("b", "t2", limit=None)
+    log.reserve("d", "t5")
     log.t = 10
     log.reserve("c", "t4")
     return log
@@ -633,6 +636,7 @@ def i9_one_start_too_many() -> Log:
     log.reserve("a", "t1")
     log.t = 4
     log.reserve("b", "t2")
+    log.reserve("d", "t4", limit=None)
     log.t = 9.9
     log.reserve("c", "t3")
     return log

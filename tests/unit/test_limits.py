@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given, strategies as st
 
-from jobmill.limits import SLACK, Window, earliest, longest, most, slot_for
+from jobmill.limits import SLACK, Window, earliest, from_end, longest, most, slot_for
 
 _windows = st.lists(
     st.builds(Window, st.integers(1, 4), st.sampled_from([0.5, 1.0, 7.5, 60.0])),
@@ -81,6 +83,30 @@ def test_one_start_more_at_the_earliest_keeps_every_window(
     # Only the last of each matter.
     last = most(windows)
     assert earliest(starts[-last:], slots[-last:], windows, now) == at
+
+
+@given(_instants, _instants, st.integers(1, 26))
+def test_a_place_from_the_end_is_that_of_both_together(
+    starts: list[float], slots: list[float], place: int
+) -> None:
+    both = sorted((*starts, *slots), reverse=True)
+    assert from_end(starts, slots, place) == (both[place - 1] if place <= len(both) else None)
+
+
+def test_to_find_a_place_few_are_looked_at() -> None:
+    looks = 0
+
+    class Counted(list[float]):
+        def __getitem__(self, place: Any) -> Any:
+            nonlocal looks
+            looks += 1
+            return super().__getitem__(place)
+
+    starts = Counted(map(float, range(0, 200_000, 2)))
+    slots = Counted(map(float, range(1, 200_001, 2)))
+    assert from_end(starts, slots, 50_000) == 150_000.0
+    assert from_end(starts, (), 50_000) == 100_000.0
+    assert looks < 50
 
 
 class Limit:

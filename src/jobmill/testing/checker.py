@@ -260,7 +260,10 @@ class Checker:
 
     def _reserves(self, event: Reserves) -> None:
         self._limits[event.key].update(event.windows)
-        if event.answer == 0:
+        if not event.windows:
+            # It did not happen, and is given back.
+            self._starts[event.key].pop((event.job_id, event.token), None)
+        elif event.answer == 0:
             # The same token asks again after a lost reply: that is no second start.
             self._starts[event.key].setdefault((event.job_id, event.token), event.at)
 

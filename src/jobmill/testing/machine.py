@@ -110,6 +110,7 @@ class StoreMachine(RuleBasedStateMachine):
         self._now = T0
         self._claims = 0
         self._asks = 0
+        self._started: dict[tuple[str, str], str] = {}
         self._given: list[Lease] = []
         self._last_token: dict[str, str] = {}
         self._lives: Counter[str] = Counter()
@@ -403,6 +404,17 @@ class StoreMachine(RuleBasedStateMachine):
         )
         assert (answer == 0) == (expected == 0)
         assert abs(answer - expected) < 1e-3, f"oracle: {expected}, store: {answer}"
+        if answer == 0:
+            self._started[key, job_id] = token
+
+    @rule(key=st.sampled_from(sorted(_WINDOWS)), job_id=_ids)
+    def give_back(self, key: str, job_id: str) -> None:
+        """Take back the last start of a job, which never happened."""
+        token = self._started.pop((key, job_id), "none")
+        assert self._both(lambda store: store.reserve(key, job_id, token, (), now=self._now)) == (
+            0,
+            0,
+        )
 
     @rule(query=_queries, limit=st.integers(1, 3))
     def find(self, query: Query, limit: int) -> None:

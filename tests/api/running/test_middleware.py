@@ -430,3 +430,28 @@ async def test_a_job_that_waits_holds_no_slot(make_queue: Any) -> None:
     for handle in waiting:
         await reached(queue, handle, "delayed")
     await until(lambda: not queue._worker._slots.running)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("composed", [False, True])
+async def test_a_run_that_one_limit_puts_off_is_no_start_under_another(
+    make_queue: Any, composed: bool
+) -> None:
+    queue: Queue = make_queue()
+    started: list[str] = []
+
+    async def handler(ctx: JobContext[Any]) -> None:
+        started.append(ctx.payload)
+
+    wide = create_rate_limit_middleware(max_per_minute=4, key="wide")
+    narrow = create_rate_limit_middleware(max_per_minute=1, key="narrow")
+    both = [compose_middleware([wide, narrow])] if composed else [wide, narrow]
+    limited = define(handler, middleware=both)
+    rest = define(handler, middleware=wide)
+    queue.process()
+    await ended(queue, await queue.enqueue(limited, "first"))
+    for n in range(4):
+        await reached(queue, await queue.enqueue(limited, f"put off {n}"), "delayed")
+    for n in range(3):
+        await ended(queue, await queue.enqueue(rest, f"rest {n}"))
+    assert started == ["first", "rest 0", "rest 1", "rest 2"]
+    await reached(queue, await queue.enqueue(rest, "one more"), "delayed")

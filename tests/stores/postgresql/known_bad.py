@@ -313,11 +313,9 @@ REST = (
     Fault(
         "forgets starts",
         {
-            """\
-    DELETE FROM jobmill.rate_starts AS r
-    WHERE r.queue = p_queue AND r.key = p_key AND r.until <= v_now;""": """\
-    DELETE FROM jobmill.rate_starts AS r
-    WHERE r.queue = p_queue AND r.key = p_key AND r.until <= v_now + v_longest / 2;"""
+            "forget_starts(p_queue, p_key, v_now)": (
+                "forget_starts(p_queue, p_key, v_now + v_longest / 2)"
+            )
         },
         ("test_no_window_is_ever_overfull",),
     ),
@@ -325,11 +323,19 @@ REST = (
         "starts by the slot",
         {
             "    IF v_at <= v_now THEN": "    IF v_come OR v_at <= v_now THEN",
-            """\
-    DELETE FROM jobmill.rate_slots AS r
-    WHERE r.queue = p_queue AND r.key = p_key AND r.until <= v_now;""": "",
+            "    PERFORM jobmill.forget_slots(p_queue, p_key, v_now);\n": "",
         },
         ("test_slots_missed_in_an_outage_do_not_start_together",),
+    ),
+    Fault(
+        "takes no start back",
+        {"            AND r.at = v_at;": "            AND r.at > v_at;"},
+        ("test_a_start_that_is_given_back_never_was",),
+    ),
+    Fault(
+        "counts one place too few",
+        {"v_left integer := p_place;": "v_left integer := p_place + 1;"},
+        ("test_no_window_is_ever_overfull", "test_answers_are_those_of_the_rule"),
     ),
     Fault(
         "prunes ends at once",

@@ -79,7 +79,7 @@ async def older(address: Address, plain: Any, *, again: bool = False) -> None:
     functions = await plain.fetch(
         "SELECT p.oid::regprocedure::text AS name FROM pg_proc AS p "
         "JOIN pg_namespace AS n ON n.oid = p.pronamespace "
-        "WHERE n.nspname = $1 AND p.proname <> 'enqueue'",  # that one is no release's
+        "WHERE n.nspname = $1 AND p.proname NOT IN ('enqueue', 'count_rate')",  # no release's
         address.schema,
     )
     for (name,) in functions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import pytest
 from jobmill.states import Move, Note, State
 from jobmill.store import Lease, Query, Window
 from jobmill.stores.postgresql import Address, PostgresStore, programs
-from jobmill.testing.contract.case import a_job, a_want, claim, some_jobs
+from jobmill.testing.contract.case import T0, a_job, a_want, claim, some_jobs
 from tests.conftest import SOAK
 from tests.servers import cleared
 
@@ -300,6 +301,69 @@ async def test_what_waits_behind_many_ends_is_removed_in_order(store: PostgresSt
     ):
         assert await store.drop(query, limit=limit) == limit
         assert await store.get(gone) == [None] * limit
+
+
+_STARTS: Final = """\
+INSERT INTO jobmill.rate_starts (queue, key, job_id, token, at, until)
+SELECT 'default', $1, 'j' || n, 't', $2::float8 + 60.0 * n / $3, $2::float8 + 60.0 * n / $3 + 60
+FROM generate_series(1, $3::integer) AS n"""
+_SLOTS: Final = """\
+INSERT INTO jobmill.rate_slots (queue, key, job_id, at, until)
+SELECT r.queue, r.key, r.job_id || 's', r.at + 60.04, r.at + 120.04 FROM jobmill.rate_starts AS r
+WHERE r.key = $1 AND r.at < $2::float8 + 30"""
+
+
+@pytest.mark.parametrize("store", ["analyzed", "planned while empty"], indirect=True)
+async def test_a_start_under_a_rate_limit_does_not_look_at_all_others(
+    store: PostgresStore, plans: Plans
+) -> None:
+    assert store._connection is not None
+    plain = store._connection._pool._idle[0]
+
+    async def cost(limit: int) -> float:
+        key = f"of {limit}"
+        await plain.execute(_STARTS, key, T0, limit)
+        await plain.execute(_SLOTS, key, T0)
+        plans.all.clear()
+        windows = [Window(limit, 60.0)]
+        assert await store.reserve(key, "late", "t", windows, now=T0 + 60) > 30
+        assert await store.reserve(key, "late", "t", windows, now=T0 + 60) > 30
+        assert await store.reserve(key, "j1s", "t", windows, now=T0 + 60.05 + 60 / limit) == 0
+        assert await store.reserve(key, "j1s", "t", windows, now=T0 + 60.05 + 60 / limit) == 0
+        assert await store.reserve(key, "j1s", "t", [], now=T0 + 60.05 + 60 / limit) == 0
+        looked = [
+            (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+            for node, _ in plans.nodes()
+            if node.get("Relation Name", "").startswith("rate_")
+        ]
+        assert len(looked) > 50
+        return float(sum(looked))
+
+    few, many = await cost(100), await cost(20_000)
+    # The counts of a minute's seconds, those of a second's parts, and a part: not two hundredfold.
+    assert many < 3 * few + 200, (few, many)
+
+
+@pytest.mark.parametrize("store", ["small"], indirect=True)
+async def test_the_counts_of_a_rate_limit_are_those_of_its_rows(store: PostgresStore) -> None:
+    assert store._connection is not None
+    plain = store._connection._pool._idle[0]
+    dice = random.Random(1)
+    now = T0
+    for n in range(400):
+        now += dice.choice([0.0, 0.001, 0.02, 0.3])
+        windows = [] if n % 9 == 0 else [Window(20, 2.0), Window(50, 9.0)]
+        job = dice.randrange(n + 1)
+        await store.reserve(dice.choice("kl"), f"j{job}", f"t{job % 3}", windows, now=now)
+    counts = "SELECT c.key, c.level, c.part, c.starts, c.slots FROM jobmill.rate_counts AS c"
+    before = sorted(map(tuple, await plain.fetch(counts)))
+    assert len(before) > 50
+    # As a migration counts what was there before it.
+    _, _, count = programs.migration("jobmill", 4).rpartition("INSERT INTO")
+    await plain.execute(f"DELETE FROM jobmill.rate_counts; INSERT INTO {count}")
+    assert sorted(map(tuple, await plain.fetch(counts))) == before
+    await store.prune(10, now=now + 100)
+    assert await plain.fetch(counts) == []
 
 
 @pytest.mark.parametrize("store", ["analyzed"], indirect=True)

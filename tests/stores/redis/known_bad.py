@@ -422,6 +422,11 @@ LIMITS = (
         },
         ("test_the_same_token_again_starts_once",),
     ),
+    Fault(
+        "takes no start back",
+        {"  call('ZREM', STARTS, start)\n": ""},
+        ("test_a_start_that_is_given_back_never_was",),
+    ),
 )
 
 REST = (

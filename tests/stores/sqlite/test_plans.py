@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 import sqlite3
@@ -13,10 +14,11 @@ import pytest
 
 from jobmill.policy import Policy
 from jobmill.states import after_success
-from jobmill.store import NewJob, Query, Want
+from jobmill.store import NewJob, Query, Want, Window
 from jobmill.stores.sqlite import SQLiteStore
 from jobmill.stores.sqlite.connection import connect
-from jobmill.stores.sqlite.statements import many, statements
+from jobmill.stores.sqlite.statements import many, migrations, statements
+from jobmill.testing.contract.case import T0
 
 pytestmark = pytest.mark.store("sqlite")
 
@@ -55,6 +57,7 @@ BY_PRIMARY_KEY = {
     "docs": ("read", "version", "put", "remove", "keep", "last_event", "events", "metrics"),
     "prune": ("events", "metrics"),
     "figures": ("bucket",),
+    "reserve": ("started", "own_slot", "seconds", "parts", "give_back"),
 }
 
 
@@ -184,6 +187,41 @@ async def test_verbs_do_not_walk_a_backlog_of_100_000(tmp_path: Path) -> None:
     await store.close()
 
 
+async def test_a_start_under_a_rate_limit_does_not_walk_over_all_others(tmp_path: Path) -> None:
+    async def cost(limit: int) -> int:
+        store = SQLiteStore(tmp_path / f"{limit}.db", synchronous="normal")
+        await store.open()
+        connection = store._database.writer._connected.connection  # type: ignore[union-attr]
+        windows = [Window(limit, 60.0)]
+        await store.reserve("k", "first", "t", windows, now=T0)
+        # So many starts in the minute before, and half as many slots in the next.
+        rows = [(f"j{n}", T0 + 60 * n / limit) for n in range(1, limit)]
+        connection.executemany(
+            "INSERT INTO jobmill_rate_starts VALUES ('default', 'k', ?1, 't', ?2, ?2 + 60)", rows
+        )
+        connection.executemany(
+            "INSERT INTO jobmill_rate_slots VALUES ('default', 'k', ?1, ?2 + 60.04, ?2 + 120.04)",
+            rows[: limit // 2],
+        )
+        steps = 0
+
+        def count() -> int:
+            nonlocal steps
+            steps += 1
+            return 0
+
+        connection.set_progress_handler(count, 10)
+        assert await store.reserve("k", "late", "t", windows, now=T0 + 59.999) > 30
+        assert await store.reserve("k", "j1", "u", windows, now=T0 + 60.05 + 60 / limit) == 0
+        connection.set_progress_handler(None, 0)
+        await store.close()
+        return steps
+
+    few, many = await cost(100), await cost(20_000)
+    # The counts of a minute's seconds, those of a second's parts, and a part: not two hundredfold.
+    assert many < 5 * few, (few, many)
+
+
 async def test_lanes_are_merged_without_a_statement_for_each(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "jobs.db", synchronous="normal")
     await store.open()
@@ -218,4 +256,64 @@ async def test_lanes_are_merged_without_a_statement_for_each(tmp_path: Path) -> 
         del order[:100]
     # The clock, now and then.
     assert compiled < 50
+    await store.close()
+
+
+async def test_starts_and_slots_from_before_they_were_counted_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+
+    def make() -> None:
+        connection = sqlite3.connect(path)
+        for statement in migrations()[0]:
+            connection.execute(statement)
+        connection.execute("UPDATE jobmill_meta SET schema = 1")
+        connection.execute(
+            "INSERT INTO jobmill_rate_starts VALUES ('default', 'k', 'j1', 't1', ?1, ?1 + 10)",
+            (T0,),
+        )
+        connection.execute(
+            "INSERT INTO jobmill_rate_slots VALUES ('default', 'k', 'j2', ?1 + 10, ?1 + 20)", (T0,)
+        )
+        connection.commit()
+        connection.close()
+
+    await asyncio.to_thread(make)
+    store = SQLiteStore(path, synchronous="normal")
+    await store.open()
+    wait = await store.reserve("k", "j3", "t3", [Window(1, 10.0)], now=T0 + 5)
+    assert wait == pytest.approx(15.04)
+    assert await store.reserve("k", "j2", "t2", [Window(1, 10.0)], now=T0 + 10) == 0
+    await store.close()
+
+
+async def test_the_counts_of_a_rate_limit_are_those_of_its_rows(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "jobs.db", synchronous="normal")
+    await store.open()
+    connection = store._database.writer._connected.connection  # type: ignore[union-attr]
+    dice = random.Random(1)
+    now = T0
+    for n in range(400):
+        now += dice.choice([0.0, 0.001, 0.02, 0.3])
+        windows = [] if n % 9 == 0 else [Window(20, 2.0), Window(50, 9.0)]
+        job = dice.randrange(n + 1)
+        await store.reserve(dice.choice("kl"), f"j{job}", f"t{job % 3}", windows, now=now)
+
+    def differences() -> list[Any]:
+        rows = """\
+            SELECT key, level, CAST(at * CASE level WHEN 0 THEN 64 ELSE 1 END AS INTEGER) AS part,
+                sum(start), sum(1 - start)
+            FROM (
+                SELECT key, at, 1 AS start FROM jobmill_rate_starts
+                UNION ALL SELECT key, at, 0 FROM jobmill_rate_slots
+            ) CROSS JOIN (SELECT 0 AS level UNION SELECT 1) GROUP BY key, level, part"""
+        counts = "SELECT key, level, part, starts, slots FROM jobmill_rate_counts"
+        return connection.execute(
+            f"SELECT * FROM ({rows} EXCEPT {counts}) "
+            f"UNION ALL SELECT * FROM ({counts} EXCEPT {rows})"
+        ).fetchall()
+
+    assert connection.execute("SELECT count(*) FROM jobmill_rate_counts").fetchone()[0] > 50
+    assert differences() == []
+    await store.prune(10, now=now + 100)
+    assert connection.execute("SELECT count(*) FROM jobmill_rate_counts").fetchone() == (0,)
     await store.close()

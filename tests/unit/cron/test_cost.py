@@ -6,19 +6,16 @@ what is promised, so that they fail for a search that does not end, and for noth
 
 from __future__ import annotations
 
-import gc
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from types import FrameType
-from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st, target
 
 from jobmill import CronError, CronExpression, CronPatterns, walltime
+from tests.counting import counted
 from tests.unit.cron.oracle import Drawn, expressions
 
 USUAL = [
@@ -65,25 +62,6 @@ HOSTILE = [
     "\x00" * 200,
     "((((((((((",
 ]
-
-
-@contextmanager
-def counted() -> Iterator[Callable[[], int]]:
-    calls = 0
-
-    def see(frame: FrameType, event: str, arg: Any) -> None:
-        nonlocal calls
-        calls += event in {"call", "c_call"}
-
-    before = sys.getprofile()
-    # A collection calls what others, as Hypothesis does, want to be told of it.
-    gc.disable()
-    sys.setprofile(see)
-    try:
-        yield lambda: calls
-    finally:
-        sys.setprofile(before)
-        gc.enable()
 
 
 def calls_of(run: Callable[[], object]) -> int:

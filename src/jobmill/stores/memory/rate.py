@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
-from jobmill.limits import Window, longest, most, slot_for
+from jobmill.limits import Window, longest, slot_for
 
 
 class _Start(NamedTuple):
@@ -22,6 +22,27 @@ class _Slot(NamedTuple):
     job_id: str
 
 
+class _Instants(Sequence[float]):
+    """The instants of a list, which is not copied."""
+
+    def __init__(self, entries: Sequence[_Start | _Slot]) -> None:
+        self._entries = entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @overload
+    def __getitem__(self, place: int) -> float: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[float]: ...
+
+    def __getitem__(self, place: int | slice) -> float | Sequence[float]:
+        if isinstance(place, slice):
+            return [entry.at for entry in self._entries[place]]
+        return self._entries[place].at
+
+
 class Rate:
     """What is known of a key: each start, and the slot of each job that was put off."""
 
@@ -29,28 +50,34 @@ class Rate:
         self._starts: list[_Start] = []
         self._slots: list[_Slot] = []
         self._slot_of: dict[str, _Slot] = {}
-        self._started: set[tuple[str, str]] = set()
+        self._started: dict[tuple[str, str], _Start] = {}
 
     def ask(self, job_id: str, token: str, windows: Sequence[Window], now: float) -> float:
-        """0 where the job may start, which is recorded; else the seconds until its slot."""
+        """0 where the job may start, which is recorded; else the seconds until its slot.
+
+        Without windows a recorded start is given back.
+        """
         self.forget(now)
+        if not windows:
+            if (start := self._started.pop((job_id, token), None)) is not None:
+                del self._starts[bisect_left(self._starts, start)]
+            return 0.0
         if (job_id, token) in self._started:
             return 0.0
-        own = self._slot_of.get(job_id)
-        last = most(windows)
+        own = self._slot_of.pop(job_id, None)
+        if own is not None:
+            del self._slots[bisect_left(self._slots, own)]
         slot = slot_for(
-            [start.at for start in self._starts[-last:]],
-            [slot.at for slot in self._slots[-last - 1 :] if slot is not own],
+            _Instants(self._starts),
+            _Instants(self._slots),
             own.at if own else None,
             windows,
             now,
         )
-        if own is not None:
-            del self._slots[bisect_left(self._slots, own)]
-            del self._slot_of[job_id]
         if slot is None:
-            insort(self._starts, _Start(now, now + longest(windows), job_id, token))
-            self._started.add((job_id, token))
+            start = _Start(now, now + longest(windows), job_id, token)
+            insort(self._starts, start)
+            self._started[job_id, token] = start
             return 0.0
         self._slot_of[job_id] = _Slot(slot, slot + longest(windows), job_id)
         insort(self._slots, self._slot_of[job_id])
@@ -60,7 +87,7 @@ class Rate:
         """Drop what is older than its windows; whether nothing is left."""
         while self._starts and self._starts[0].until <= now:
             start = self._starts.pop(0)
-            self._started.discard((start.job_id, start.token))
+            del self._started[start.job_id, start.token]
         while self._slots and self._slots[0].until <= now:
             del self._slot_of[self._slots.pop(0).job_id]
         return not self._starts and not self._slots

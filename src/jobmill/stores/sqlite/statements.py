@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from functools import lru_cache
 from importlib import resources
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 _MANY = "?*"
@@ -38,14 +39,17 @@ def migrations(schema: str = "main") -> tuple[tuple[str, ...], ...]:
         (file for file in folder.iterdir() if file.name.endswith(".sql")),
         key=lambda file: file.name,
     )
-    return tuple(
-        tuple(
-            part.strip()
-            for part in _qualified(file.read_text("utf-8"), schema).split(";\n")
-            if part.strip()
-        )
-        for file in files
-    )
+    return tuple(tuple(_parts(_qualified(file.read_text("utf-8"), schema))) for file in files)
+
+
+def _parts(text: str) -> Iterator[str]:
+    """The statements of a script; that of a trigger holds others."""
+    statement = ""
+    for line in text.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement.strip()
+            statement = ""
 
 
 @lru_cache(maxsize=512)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from jobmill.limits import slot_for
 from jobmill.store import Store, Window
 from jobmill.testing.contract.case import T0, StoreCase, on_a_store
 
@@ -48,6 +49,25 @@ class LimitContract(StoreCase):
             assert await store.reserve("k", "j1", "t1", windows, now=T0) == 0
         assert await store.reserve("k", "j2", "t1", windows, now=T0) == 0
         assert await store.reserve("k", "j3", "t1", windows, now=T0) > 0
+
+    @on_a_store
+    async def test_a_start_that_is_given_back_never_was(self, store: Store) -> None:
+        windows = [Window(2, 10.0)]
+        assert await store.reserve("k", "j1", "t1", windows, now=T0) == 0
+        assert await store.reserve("k", "j2", "t2", windows, now=T0) == 0
+        for key, job_id, token in (("l", "j1", "t1"), ("k", "j2", "t1"), ("k", "j1", "t2")):
+            assert await store.reserve(key, job_id, token, (), now=T0 + 1) == 0
+        assert await store.reserve("k", "j3", "t3", windows, now=T0 + 1) > 0
+        for _ in range(2):
+            assert await store.reserve("k", "j1", "t1", (), now=T0 + 2) == 0
+        assert await store.reserve("k", "j3", "t4", windows, now=T0 + 2) == 0
+        assert await store.reserve("k", "j4", "t5", windows, now=T0 + 2) > 0
+        # The token may start again, and is a start then.
+        assert await store.reserve("m", "j1", "t1", windows, now=T0) == 0
+        assert await store.reserve("m", "j1", "t1", (), now=T0) == 0
+        for n in range(2):
+            assert await store.reserve("m", "j1", f"t{n}", windows, now=T0) == 0
+        assert await store.reserve("m", "j1", "t2", windows, now=T0) > 0
 
     @on_a_store
     async def test_the_next_run_of_a_job_is_a_start_of_its_own(self, store: Store) -> None:
@@ -135,6 +155,30 @@ class LimitContract(StoreCase):
         )
         assert answers.count(0) == 3
         assert_kept([T0 + wait for wait in answers], windows)
+
+    @on_a_store
+    async def test_answers_are_those_of_the_rule(self, store: Store) -> None:
+        """Many starts and slots within moments, against a list of them all."""
+        rng = random.Random(1)
+        windows = [Window(20, 2.0), Window(50, 9.0)]
+        starts: list[float] = []
+        slots: dict[str, float] = {}
+        now = T0
+        for step in range(400):
+            now += rng.choice([0.0, 0.0, 0.003, 0.02, 0.3])
+            late = [job for job, at in slots.items() if at <= now]
+            job = rng.choice([f"j{step}", *late, *list(slots)[:1]])
+            starts = [at for at in starts if at + 9.0 > now]
+            slots = {job: at for job, at in slots.items() if at + 9.0 > now}
+            own = slots.pop(job, None)
+            slot = slot_for(starts, sorted(slots.values()), own, windows, now)
+            wait = await store.reserve("k", job, f"t{step}", windows, now=now)
+            if slot is None:
+                starts.append(now)
+                assert wait == 0
+            else:
+                slots[job] = slot
+                assert wait == pytest.approx(slot - now, abs=1e-3)
 
     @pytest.mark.parametrize("seed", range(12))
     @on_a_store

@@ -164,8 +164,7 @@ BEGIN
     DELETE FROM jobmill.metrics AS m WHERE m.queue = p_queue AND m.minute < v_now - {{BUCKETS_KEPT}};
     DELETE FROM jobmill.error_groups AS g
     WHERE g.queue = p_queue AND g.last_seen < v_now - {{GROUPS_KEPT}};
-    DELETE FROM jobmill.rate_starts AS r WHERE r.queue = p_queue AND r.until <= v_now;
-    DELETE FROM jobmill.rate_slots AS r WHERE r.queue = p_queue AND r.until <= v_now;
+    PERFORM jobmill.forget_rates(p_queue, v_now);
     RETURN jobmill.remove(p_queue, ARRAY(
         SELECT j.seq FROM jobmill.jobs AS j
         WHERE j.queue = p_queue AND j.expires_at <= v_now AND j.expires_at IS NOT NULL

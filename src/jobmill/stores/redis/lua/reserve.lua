@@ -54,6 +54,12 @@ end
 forget_old(STARTS, now)
 forget_old(SLOTS, now)
 local start = id .. '\0' .. token
+if #windows == 0 then
+  -- The start is given back.
+  call('ZREM', STARTS, start)
+  call('ZREM', STARTS .. ':until', start)
+  return '0'
+end
 if call('ZSCORE', STARTS, start) then return '0' end
 local own = tonumber(call('ZSCORE', SLOTS, id) or nil)
 if own then
