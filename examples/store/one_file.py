@@ -108,6 +108,9 @@ class Kept(msgspec.Struct):
     """How often JOBS was told."""
 
 
+_KEPT: Final = msgspec.json.Decoder(Kept)
+
+
 class OneFileStore:
     """Keeps each queue in a file of a folder; several processes may use it."""
 
@@ -150,7 +153,7 @@ class OneFileStore:
 
     def _load(self, queue: str) -> Kept:
         path = self._path(queue)
-        return msgspec.json.decode(path.read_bytes(), type=Kept) if path.exists() else Kept()
+        return _KEPT.decode(path.read_bytes()) if path.exists() else Kept()
 
     async def _do(
         self, verb: Callable[[Kept, float], T], now: float | None = None, *, writes: bool = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -19,6 +20,9 @@ _BRACES_TO_BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _AT = re.compile(r"(?s)(.*) - at (`key` in )?`([^`]*)`")
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
+_BUILDING = threading.RLock()
+"""Held while msgspec learns a type: where two threads have it learn one at once, the process dies
+(seen with 0.22.0)."""
 
 
 class Codec:
@@ -32,9 +36,10 @@ class Codec:
     def __init__(self, type_: Any) -> None:
         self.type: Any = type_
         try:
-            self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
-                type_, dec_hook=_from_json
-            )
+            with _BUILDING:
+                self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
+                    type_, dec_hook=_from_json
+                )
             self._sure = equality_is_sure(type_)
         except (TypeError, RecursionError) as error:
             message = f"{type_name(type_)} cannot be told in JSON: {error}"

@@ -56,6 +56,9 @@ class _Cursor(msgspec.Struct, frozen=True):
     by: str | None = None
 
 
+_CURSOR: Final = msgspec.json.Decoder(_Cursor)
+
+
 class Follower:
     """Tells of each entry once, in commit order, as long as it runs.
 
@@ -208,7 +211,7 @@ class Follower:
             return False
         self._version = doc.version
         try:
-            cursor = msgspec.json.decode(doc.value, type=_Cursor)
+            cursor = _CURSOR.decode(doc.value)
         except msgspec.MsgspecError:
             log.warning("how far the monitor %s had come cannot be read; it starts now", name)
             return False
@@ -277,7 +280,7 @@ class Follower:
         if doc is None:
             return False
         try:
-            return msgspec.json.decode(doc.value, type=_Cursor).by != self._id
+            return _CURSOR.decode(doc.value).by != self._id
         except msgspec.MsgspecError:
             return True
 

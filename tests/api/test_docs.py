@@ -18,6 +18,8 @@ import pytest
 from jobmill.stores import postgresql
 from tests.servers import emptied_postgres
 
+pytestmark = pytest.mark.timeout(400)
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SERVED = "postgresql.md"
@@ -100,7 +102,7 @@ def test_the_python_of_a_page_runs(
         check=False,
         cwd=tmp_path,
         text=True,
-        timeout=100,
+        timeout=300,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
@@ -124,7 +126,7 @@ def test_a_block_that_prints_something_else_is_found(tmp_path: Path) -> None:
         check=False,
         cwd=tmp_path,
         text=True,
-        timeout=100,
+        timeout=300,
     )
     assert ran.returncode == 1
     assert "line 3 prints '1\\n', not '2\\n'" in ran.stderr

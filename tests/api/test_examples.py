@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(400)
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -19,7 +21,7 @@ def output(name: str, tmp_path: Path, *arguments: str) -> str:
         check=False,
         cwd=tmp_path,
         text=True,
-        timeout=100,
+        timeout=300,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert not ran.stderr
@@ -88,7 +90,7 @@ def test_the_email_queue_fails_where_it_is_not_as_it_should_be(tmp_path: Path) -
         check=False,
         cwd=tmp_path,
         text=True,
-        timeout=100,
+        timeout=300,
     )
     assert ran.returncode == 1
     assert "is there already" in ran.stderr

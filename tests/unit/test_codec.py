@@ -3,6 +3,8 @@ from __future__ import annotations
 import enum
 import hashlib
 import math
+import subprocess
+import sys
 import uuid
 import zoneinfo
 from collections import OrderedDict, namedtuple
@@ -453,3 +455,38 @@ def test_there_is_one_codec_for_a_type() -> None:
     assert codec(dict[str, int]) is codec(dict[str, int])
     unhashable = Annotated[int, [1]]
     assert codec(unhashable).encode(5) == b"5"
+
+
+_AT_ONCE = """
+import sys, threading
+from types import ModuleType
+
+from jobmill.codec import Codec
+
+sys.setswitchinterval(1e-6)
+for number in range(40):
+    lines = ["from __future__ import annotations", "import msgspec"]
+    for place in range(8):
+        lines.append(f"class T{place}(msgspec.Struct):")
+        lines += [f"    f{each}: int | None = None" for each in range(20)]
+        lines.append(f"    inner: T{max(place - 1, 0)} | None = None")
+    module = ModuleType(f"types{number}")
+    sys.modules[module.__name__] = module
+    exec("\\n".join(lines), module.__dict__)
+    there = threading.Barrier(6)
+
+    def use(type_=module.T7):
+        there.wait()
+        assert Codec(type_).decode(b'{"f1": 1, "inner": {"f2": 2}}').inner.f2 == 2
+
+    threads = [threading.Thread(target=use) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+"""
+
+
+def test_threads_may_use_a_type_for_the_first_time_at_once() -> None:
+    # In a process of its own, which it would end.
+    subprocess.run([sys.executable, "-c", _AT_ONCE], check=True, timeout=100)

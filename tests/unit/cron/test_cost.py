@@ -1,7 +1,7 @@
 """What it costs, in calls: time would measure the machine and its neighbours.
 
-A call takes well under a microsecond; the deadlines are ten times and more
-what is promised, so that they fail for a search that does not end, and for nothing else.
+A call takes well under a microsecond; the deadlines, of this thread's own time, are ten times and
+more what is promised, so that they fail for a search that does not end, and for nothing else.
 """
 
 from __future__ import annotations
@@ -79,9 +79,9 @@ def refused(text: str) -> CronError:
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: repr(text[:16]))
 def test_hostile_text_is_refused_at_once_with_the_field_and_what_to_do(text: str) -> None:
     assert calls_of(lambda: refused(text)) < 3_000
-    start = time.perf_counter()
+    start = time.thread_time()
     error = refused(text)
-    assert time.perf_counter() - start < 0.05
+    assert time.thread_time() - start < 0.05
     assert error.field in {"cron", "minute", "hour", "day of month", "month", "day of week"}
     assert error.field in str(error)
     assert "; " in str(error)
@@ -144,9 +144,9 @@ def test_the_rarest_times_take_bounded_work_also_on_a_cold_cache(
         walltime._spans.cache_clear()
         assert calls_of(answer) < 25_000
         walltime._spans.cache_clear()
-        start = time.perf_counter()
+        start = time.thread_time()
         answer()
-        assert time.perf_counter() - start < 0.25
+        assert time.thread_time() - start < 0.25
 
 
 def test_what_always_falls_into_a_gap_is_told_and_not_searched_for_ever() -> None:

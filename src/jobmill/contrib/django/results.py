@@ -39,6 +39,10 @@ class Arguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kwargs: dict[str, Any] = {}
 
 
+# msgspec learns it here: two threads that have it learn one at once kill the process.
+msgspec.convert({}, Arguments)
+
+
 def result_id(queue: str, job_id: str) -> str:
     """The id under which Django knows the job: ids of jobs belong to a queue."""
     return f"{queue}:{job_id}"
