@@ -827,7 +827,12 @@ def _counts(kept: Kept, query: Query, now: float) -> Counts:
 def _reserve(rate: Rate, job_id: str, token: str, windows: Sequence[Window], now: float) -> float:
     rate.starts = [start for start in rate.starts if start.until > now]
     rate.slots = [slot for slot in rate.slots if slot.until > now]
-    if any(start.job_id == job_id and start.token == token for start in rate.starts):
+    mine = [each for each in rate.starts if each.job_id == job_id and each.token == token]
+    if not windows:
+        # The start is given back.
+        rate.starts = [each for each in rate.starts if each not in mine]
+        return 0.0
+    if mine:
         return 0.0
     own = next((slot.at for slot in rate.slots if slot.job_id == job_id), None)
     others = [slot for slot in rate.slots if slot.job_id != job_id]
