@@ -82,7 +82,8 @@
 
   function occupied() {
     const selection = document.getSelection();
-    if (document.hidden || paused || one("dialog[open]")) return true;
+    // What a button has just said is to be read.
+    if (document.hidden || paused || one("dialog[open]") || one("[data-told]")) return true;
     // What somebody is about to copy is not pulled away.
     return Boolean(selection && !selection.isCollapsed && live()?.contains(selection.anchorNode));
   }
@@ -223,7 +224,8 @@
         getSelection().selectAllChildren(one("code", button.parentElement));
         said.textContent = "Press Ctrl-C";
       }
-      setTimeout(() => { said.textContent = "Copy"; }, 2000);
+      said.dataset.told = "";
+      setTimeout(() => { said.textContent = "Copy"; delete said.dataset.told; }, 2000);
     }
   });
 
