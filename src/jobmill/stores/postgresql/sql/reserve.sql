@@ -144,8 +144,13 @@ DECLARE
 BEGIN
     SELECT r.at INTO v_first FROM jobmill.rate_starts AS r
     WHERE r.queue = p_queue AND r.key = p_key AND r.until > p_now ORDER BY r.at LIMIT 1;
+    -- Found in the order of one index, so that no other leads; nobody else changes the key's rows.
     DELETE FROM jobmill.rate_starts AS r
-    WHERE r.queue = p_queue AND r.key = p_key AND r.at < coalesce(v_first, 'infinity');
+    WHERE r.ctid = ANY (ARRAY(
+        SELECT o.ctid FROM jobmill.rate_starts AS o
+        WHERE o.queue = p_queue AND o.key = p_key AND o.at < coalesce(v_first, 'infinity')
+        ORDER BY o.at
+    ));
 END
 $$;
 
@@ -158,8 +163,13 @@ DECLARE
 BEGIN
     SELECT r.at INTO v_first FROM jobmill.rate_slots AS r
     WHERE r.queue = p_queue AND r.key = p_key AND r.until > p_now ORDER BY r.at LIMIT 1;
+    -- Found in the order of one index, so that no other leads; nobody else changes the key's rows.
     DELETE FROM jobmill.rate_slots AS r
-    WHERE r.queue = p_queue AND r.key = p_key AND r.at < coalesce(v_first, 'infinity');
+    WHERE r.ctid = ANY (ARRAY(
+        SELECT o.ctid FROM jobmill.rate_slots AS o
+        WHERE o.queue = p_queue AND o.key = p_key AND o.at < coalesce(v_first, 'infinity')
+        ORDER BY o.at
+    ));
 END
 $$;
 
