@@ -72,7 +72,16 @@ async def store(
 
 async def believed_empty(plain: Any) -> None:
     """Have the planner believe that tables with many pages hold nothing, whatever comes."""
-    tables = [f"jobmill.{name}" for name in ("jobs", "job_errors", "job_lines", "events")]
+    names = (
+        "jobs",
+        "job_errors",
+        "job_lines",
+        "events",
+        "rate_starts",
+        "rate_slots",
+        "rate_counts",
+    )
+    tables = [f"jobmill.{name}" for name in names]
     async with asyncio.timeout(30):
         while True:
             await plain.execute(f"VACUUM {', '.join(tables)}")
@@ -313,7 +322,9 @@ SELECT r.queue, r.key, r.job_id || 's', r.at + 60.04, r.at + 120.04 FROM jobmill
 WHERE r.key = $1 AND r.at < $2::float8 + 30"""
 
 
-@pytest.mark.parametrize("store", ["analyzed", "planned while empty"], indirect=True)
+@pytest.mark.parametrize(
+    "store", ["analyzed", "planned while empty", "vacuumed while empty"], indirect=True
+)
 async def test_a_start_under_a_rate_limit_does_not_look_at_all_others(
     store: PostgresStore, plans: Plans
 ) -> None:

@@ -25,8 +25,12 @@ BEGIN
     ORDER BY r.job_id LIMIT 1;
     IF cardinality(p_limits) = 0 THEN
         DELETE FROM jobmill.rate_starts AS r
-        WHERE r.queue = p_queue AND r.key = p_key AND r.job_id = p_job_id AND r.token = p_token
-            AND r.at = v_at;
+        WHERE r.ctid = ANY (ARRAY(
+            SELECT o.ctid FROM jobmill.rate_starts AS o
+            WHERE o.queue = p_queue AND o.key = p_key AND o.job_id BETWEEN p_job_id AND p_job_id
+                AND o.token = p_token
+            ORDER BY o.job_id LIMIT 1
+        ));
         RETURN 0;
     END IF;
     IF v_at IS NOT NULL THEN
@@ -37,7 +41,11 @@ BEGIN
     ORDER BY r.job_id LIMIT 1;
     IF v_own IS NOT NULL THEN
         DELETE FROM jobmill.rate_slots AS r
-        WHERE r.queue = p_queue AND r.key = p_key AND r.job_id = p_job_id AND r.at = v_own;
+        WHERE r.ctid = ANY (ARRAY(
+            SELECT o.ctid FROM jobmill.rate_slots AS o
+            WHERE o.queue = p_queue AND o.key = p_key AND o.job_id BETWEEN p_job_id AND p_job_id
+            ORDER BY o.job_id LIMIT 1
+        ));
     END IF;
     v_come := coalesce(v_own <= v_now, FALSE);
     v_at := jobmill.earliest(p_queue, p_key, NOT v_come, p_limits, p_seconds, v_now, 0);
