@@ -329,7 +329,7 @@ REST = (
     ),
     Fault(
         "takes no start back",
-        {"            AND r.at = v_at;": "            AND r.at > v_at;"},
+        {"AND o.token = p_token": "AND o.token > p_token"},
         ("test_a_start_that_is_given_back_never_was",),
     ),
     Fault(
