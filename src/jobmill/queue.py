@@ -415,19 +415,19 @@ class Queue:
 
     async def reserve(self, ctx: JobContext[Any], key: str, windows: Sequence[Window]) -> float:
         """For middleware: ask for a start under a rate limit; 0, or the seconds to wait."""
-        job_id, token = ctx.job_id, ctx.token
-        wait = await self._home.call(lambda line: line.store.reserve(key, job_id, token, windows))
+        wait = await self._reserve(ctx, key, windows)
         if wait <= 0:
             ctx.note_start(key)
         return wait
 
     async def give_back(self, ctx: JobContext[Any]) -> None:
         """For the engines: take back the starts recorded for a run that did not start."""
-        job_id, token = ctx.job_id, ctx.token
         for key in ctx.take_starts():
-            await self._home.call(
-                lambda line, key=key: line.store.reserve(key, job_id, token, ())  # type: ignore[misc]
-            )
+            await self._reserve(ctx, key, ())
+
+    async def _reserve(self, ctx: JobContext[Any], key: str, windows: Sequence[Window]) -> float:
+        job_id, token = ctx.job_id, ctx.token
+        return await self._home.call(lambda line: line.store.reserve(key, job_id, token, windows))
 
     async def ask(self, verb: Callable[[Store], Awaitable[T]]) -> T:
         """For the engines: run `verb` on the queue's open store, at the queue's home."""
